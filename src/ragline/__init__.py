@@ -1,0 +1,1 @@
+"""ragline: documents go in, cited answers come out."""

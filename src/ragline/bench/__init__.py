@@ -1,0 +1,1 @@
+"""Measurements of ragline itself, each written once."""

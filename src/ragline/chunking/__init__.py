@@ -1,0 +1,1 @@
+"""Where may a text be cut?"""

@@ -1,0 +1,1 @@
+"""Threads, limits and the like: no domain words."""

@@ -1,0 +1,1 @@
+"""What is the answer? Chunks become a cited answer."""

@@ -1,0 +1,1 @@
+"""Where is it? Views over the store: vectors, words, attributes."""

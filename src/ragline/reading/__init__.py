@@ -1,0 +1,1 @@
+"""Where does the text come from? A file becomes a text with headings and pages."""

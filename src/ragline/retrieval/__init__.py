@@ -1,0 +1,1 @@
+"""What is relevant? A question becomes scored chunks."""

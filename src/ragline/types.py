@@ -1,0 +1,250 @@
+"""The values that travel through ragline. All are frozen; none does any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragline.errors import InputError
+
+Float32: TypeAlias = NDArray[np.float32]
+Float16: TypeAlias = NDArray[np.float16]
+Int64: TypeAlias = NDArray[np.int64]
+
+Metadata: TypeAlias = Mapping[str, Any]
+"""JSON values by key. Strings, numbers, booleans, null and lists of these can be filtered on."""
+
+CacheUse: TypeAlias = Literal["hit", "revalidated", "semantic", "miss", "off"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scope:
+    """Whose documents, and which of them: the unit of isolation, of the log and of every view.
+
+    Examples:
+        Scope()                      # tenant "default", collection "default"
+        Scope("acme", "handbook")
+    """
+
+    tenant: str = "default"
+    collection: str = "default"
+
+    def __post_init__(self) -> None:
+        for kind, name in (("tenant", self.tenant), ("collection", self.collection)):
+            if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable() or name != name.strip():
+                raise InputError(
+                    f"{name!r} is not a usable {kind} name",
+                    hint="use 1 to 200 printable characters that neither start nor end with a space",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to ingest.
+
+    Examples:
+        Document(text="Keys rotate every 90 days.")                       # its id is the hash of its content
+        Document(text="...", id="kb/42", source="https://kb/42", metadata={"lang": "en"})
+    """
+
+    text: str
+    id: str | None = None
+    source: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading of a text: its title stands at `text[start:end]`; `level` is 1 for the outermost."""
+
+    start: int
+    end: int
+    level: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a text has its headings and pages.
+
+    Attributes:
+        headings: In the order in which they stand.
+        pages: Where page 1, 2, ... start, in code points, ascending. Empty where the text has no pages.
+    """
+
+    headings: tuple[Heading, ...] = ()
+    pages: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one document version.
+
+    Attributes:
+        start, end: Code points of the document's text; `document_text[start:end] == text`.
+        heading: The path of headings above it, joined by " > ", outermost first; "" for none.
+        page: The page on which it starts, counted from 1; None where the document has no pages.
+        token_ids: What the embedder is fed, special tokens and heading prefix included, where the
+            chunker's one tokenisation can be reused; else None and the embedder tokenises `passage`.
+    """
+
+    text: str
+    start: int
+    end: int
+    heading: str = ""
+    page: int | None = None
+    token_ids: tuple[int, ...] | None = None
+
+    @property
+    def passage(self) -> str:
+        """What is embedded and indexed: the heading path, a line break, the text."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """A chunk that answers a question, with why it was chosen.
+
+    Attributes:
+        chunk_id: Unique within its collection, never given again.
+        score: Higher is better; compares within one result only.
+        dense_score: Cosine of question and chunk, or None where that leg did not score it.
+        lexical_score: BM25 of the chunk, or None where that leg did not score it.
+        start, end: Where the text stands in its document, in code points.
+    """
+
+    chunk_id: int
+    document_id: str
+    document_version: int
+    score: float
+    dense_score: float | None
+    lexical_score: float | None
+    text: str
+    source: str | None
+    metadata: Metadata
+    start: int
+    end: int
+    heading: str = ""
+    page: int | None = None
+    collection: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[ScoredChunk]):
+    """The hits of one search, best first, with what they cost and how current they are.
+
+    Attributes:
+        lsn: The log position the search saw; by collection where it covered several.
+        lag: How many log positions the views were behind the store; 0 is none.
+        degraded: What was left out, as stable words; empty for a full answer.
+        timings: `{stage}_ms` of stages that do not overlap, and `total_ms`.
+    """
+
+    hits: tuple[ScoredChunk, ...]
+    lsn: int | Mapping[str, int]
+    lag: int = 0
+    degraded: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @overload
+    def __getitem__(self, index: int) -> ScoredChunk: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ScoredChunk, ...]: ...
+    def __getitem__(self, index: int | slice) -> ScoredChunk | tuple[ScoredChunk, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[ScoredChunk]:
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A quotation that supports an answer: `document_text[start:end] == quote` in that version."""
+
+    chunk_id: int
+    document_id: str
+    document_version: int
+    start: int
+    end: int
+    quote: str
+    source: str | None
+    heading: str = ""
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its evidence. `found` is False, and `citations` empty, where the documents do not say.
+
+    `[1]` in `text` is `citations[0]`.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    found: bool
+    hits: tuple[ScoredChunk, ...]
+    lsn: int | Mapping[str, int]
+    cache: CacheUse = "off"
+    lag: int = 0
+    degraded: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One step of a streamed answer.
+
+    Kinds and their data: `hits` (SearchResult), `token` (str), `citation` (Citation), `answer` (Answer, last),
+    `error` (RaglineError, last).
+    """
+
+    kind: Literal["hits", "token", "citation", "answer", "error"]
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedSource:
+    """A file met while walking a folder that ingest does not read."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """A source that gave no text, why, and what to do about it."""
+
+    source: str
+    error: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one ingest did.
+
+    Attributes:
+        added, replaced, unchanged: Documents.
+        chunks: Chunks written.
+        pruned: Documents deleted because their file is gone (with `prune` only).
+        lag: Log positions that the local views were still behind when ingest returned; 0 is none.
+        document_ids: The ids of all documents added, replaced or unchanged, in the order they were met.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    skipped: tuple[SkippedSource, ...] = ()
+    failed: tuple[FailedSource, ...] = ()
+    chunks: int = 0
+    seconds: float = 0.0
+    pruned: int = 0
+    lag: int = 0
+    document_ids: tuple[str, ...] = ()
