@@ -1,1 +1,63 @@
 """ragline: documents go in, cited answers come out."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragline.engine import Engine
+    from ragline.errors import RaglineError
+    from ragline.settings import Settings, load_settings
+    from ragline.sync import SyncEngine, open
+    from ragline.types import Answer, Citation, Document, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent
+
+__version__ = "0.1.0"
+
+# Names are imported when first used: `import ragline` takes milliseconds, not the time of numpy and FAISS.
+_HOMES = {
+    "Answer": "ragline.types",
+    "Citation": "ragline.types",
+    "Document": "ragline.types",
+    "Engine": "ragline.engine",
+    "IngestReport": "ragline.types",
+    "RaglineError": "ragline.errors",
+    "Scope": "ragline.types",
+    "ScoredChunk": "ragline.types",
+    "SearchResult": "ragline.types",
+    "Settings": "ragline.settings",
+    "StreamEvent": "ragline.types",
+    "SyncEngine": "ragline.sync",
+    "load_settings": "ragline.settings",
+    "open": "ragline.sync",
+}
+
+__all__ = [
+    "Answer",
+    "Citation",
+    "Document",
+    "Engine",
+    "IngestReport",
+    "RaglineError",
+    "Scope",
+    "ScoredChunk",
+    "SearchResult",
+    "Settings",
+    "StreamEvent",
+    "SyncEngine",
+    "load_settings",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ragline' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -9,6 +9,7 @@
     ├── NotFoundError           no such document, collection or path
     ├── ConflictError           the store is in a state that forbids this
     │   ├── ModelMismatchError  the collection was embedded with another model
+    │   ├── MissingVectorsError a vector that was there a moment ago is gone
     │   └── SchemaTooNewError   the store was written by a newer ragline
     ├── OverloadedError         try again later
     ├── DeadlineError           it took longer than it was allowed to
@@ -92,6 +93,12 @@ class ModelMismatchError(ConflictError):
     """The collection was embedded with another model than the one asked for."""
 
     code = "model_mismatch"
+
+
+class MissingVectorsError(ConflictError):
+    """A passage's vector is not stored (any more): embed the passage and put its vector along."""
+
+    code = "missing_vectors"
 
 
 class SchemaTooNewError(ConflictError):

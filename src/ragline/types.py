@@ -248,3 +248,73 @@ class IngestReport:
     pruned: int = 0
     lag: int = 0
     document_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """How far an ingest has come.
+
+    Attributes:
+        sources_total: None while sources are still being looked for.
+    """
+
+    sources_done: int
+    sources_total: int | None
+    chunks: int
+    seconds: float
+    current: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatus:
+    """A collection, its size, and how far its views are."""
+
+    name: str
+    documents: int
+    chunks: int
+    lsn: int
+    view_lsn: int
+    model: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a data folder holds, and who keeps its index.
+
+    Attributes:
+        indexer: "this process", "another process" or "none".
+        store_bytes, views_bytes: Sizes on disk.
+    """
+
+    data_dir: str
+    incarnation: str
+    collections: tuple[CollectionStatus, ...]
+    indexer: str
+    store_bytes: int
+    views_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a health check: what was looked at, how it is, and what to do."""
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What a reindex did.
+
+    Attributes:
+        embedded: Passages embedded anew; the rest kept their vectors.
+    """
+
+    documents: int
+    chunks: int
+    embedded: int
+    seconds: float
+    model: str
+    lsn: int

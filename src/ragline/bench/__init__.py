@@ -1,1 +1,1 @@
-"""Measurements of ragline itself, each written once."""
+"""Measurements of ragline itself, each written once: `python -m ragline.bench`."""

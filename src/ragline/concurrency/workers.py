@@ -52,10 +52,6 @@ class Workers:
             return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
         return await loop.run_in_executor(self._executor, job, *args)
 
-    async def drive(self, work: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a coroutine function of local parts as one job on one thread."""
-        return await self.run(lambda: drive(work(*args, **kwargs)))
-
     def close(self) -> None:
         """Waits for running jobs, drops queued ones. Twice is harmless."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -24,13 +24,16 @@ class Head:
     Attributes:
         lsn: The last committed change; 0 for a scope that was never written.
         oldest_lsn: A view that stands before this LSN has missed pruned tombstones and must be rebuilt.
-        model: Fingerprint of the embedding model of the scope's vectors; "" until the first document.
+        model: Fingerprint of the embedding model of the scope's vectors; "" until the first document, and after the
+            collection was deleted.
+        embedder: How to open that model again, as the first `put` gave it.
         scope_id: The store's number for the scope: names folders of views. Never given again. 0 for a scope never written.
     """
 
     lsn: int = 0
     oldest_lsn: int = 0
     model: str = ""
+    embedder: Mapping[str, str] = field(default_factory=dict)
     scope_id: int = 0
 
 
@@ -61,7 +64,8 @@ class StoredDocument:
     """The current version of a document, without its text.
 
     Attributes:
-        version: 1 when first added, one more with each change of content or metadata.
+        version: One more with each change of content or metadata. Starts at 1, or above every version deleted in the
+            scope before: a cited (id, version) never comes to mean another text.
         lsn: The LSN of its last change.
         updated_at: Seconds since 1970, UTC.
     """
@@ -160,7 +164,8 @@ class Transaction(Protocol):
 
         Raises:
             ModelMismatchError: The scope's vectors were made by another model.
-            InputError: A chunk's vector is neither stored nor part of this transaction.
+            MissingVectorsError: A chunk's vector is neither stored nor part of this transaction; embed it (again)
+                and put it along.
         """
         ...
 
@@ -169,13 +174,18 @@ class Transaction(Protocol):
         ...
 
     async def delete(self, scope: Scope, ids: Sequence[str]) -> Sequence[str]:
-        """Deletes documents; returns the ids that were there. Content is gone, tombstones have none."""
+        """Deletes documents; returns the ids that were there, each once, in the order given.
+
+        Content is gone, tombstones have none. The files they came from are unknown again, so that they can be
+        ingested anew.
+        """
         ...
 
     async def delete_scope(self, scope: Scope) -> bool:
         """Deletes a collection with everything in it; False where there was none.
 
-        Its LSN goes on rising if it is made again, and its row numbers are not given again.
+        Its LSN goes on rising if it is made again, and its row numbers are not given again. There are no tombstones:
+        `oldest_lsn` moves to the new LSN, and views rebuild to nothing.
         """
         ...
 
@@ -188,8 +198,12 @@ class Transaction(Protocol):
     ) -> bool:
         """Replaces every document's chunks and the scope's model at one LSN; ids, text and metadata stay.
 
-        `documents` holds all of the scope. Versions rise by one. False, and nothing done, where the scope is
-        not at `expected_lsn` any more.
+        `documents` holds all of the scope; of each, only id, chunks and passage hashes are used. Versions rise by one.
+        False, and nothing done, where the scope is not at `expected_lsn` any more.
+
+        Raises:
+            NotFoundError: There is no such collection.
+            MissingVectorsError: As for `put`.
         """
         ...
 
@@ -279,8 +293,15 @@ class Store(Protocol):
         """The tenant's collections by name."""
         ...
 
-    async def scopes(self) -> Sequence[Scope]:
-        """Every scope there is, of every tenant: for the indexer and `doctor`."""
+    async def heads(self) -> Mapping[Scope, Head]:
+        """The head of every scope that was ever changed, of every tenant: for the indexer and `doctor`.
+
+        Deleted collections are among them: their views must become empty.
+        """
+        ...
+
+    async def files_under(self, scope: Scope, prefix: str) -> Mapping[str, FileState]:
+        """What is known of the files whose URI begins with `prefix`, by URI."""
         ...
 
     async def prune(self, scope: Scope, before: int) -> None:

@@ -1,0 +1,5 @@
+"""`python -m ragline` is `ragline`."""
+
+from ragline.cli import main
+
+main()

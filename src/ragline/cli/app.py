@@ -1,0 +1,208 @@
+"""The commands: their arguments, options and help. What they do stands in `cli.work` and `cli.things`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ragline import __version__
+from ragline.cli.options import Common, command
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs more than all of the rest of `--help`
+    pretty_exceptions_enable=False,
+)
+
+
+def _group(name: str, help: str) -> typer.Typer:
+    group = typer.Typer(help=help, rich_markup_mode=None)
+    app.add_typer(group, name=name)
+    return group
+
+
+TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="How many hits, 1 to 1000.")]
+Filter = Annotated[str | None, typer.Option("--filter", metavar="JSON", help="""Conditions on metadata: '{"year": {"gte": 2020}}'.""")]
+Mode = Annotated[Literal["hybrid", "dense", "lexical"] | None, typer.Option("--mode", help="By meaning (dense), words (lexical) or both.")]
+DocumentId = Annotated[str, typer.Argument(metavar="ID", help="As `ragline documents list` shows it.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
+    data_dir: Annotated[str | None, typer.Option("--data-dir", hidden=True)] = None,
+    collection: Annotated[str | None, typer.Option("--collection", hidden=True)] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", hidden=True)] = None,
+    config: Annotated[Path | None, typer.Option("--config", hidden=True)] = None,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+) -> None:
+    """Documents in, cited answers out: a retrieval engine on one machine."""
+    context.obj = Common(json, data_dir, collection, tenant, config, debug)
+    if version:
+        typer.echo(f"ragline {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@command(app)
+async def ask(
+    common: Common,
+    question: Annotated[str, typer.Argument(help="In words.")],
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="Answer from these files, folders or globs only.")] = None,
+    top_k: TopK = None,
+    filter: Filter = None,
+    mode: Mode = None,
+) -> int:
+    """Answer a question, with citations. With paths, read those first and answer from them only."""
+    from ragline.cli import work
+
+    return await work.ask(common, question, paths or [], top_k, filter, mode)
+
+
+@command(app)
+async def ingest(
+    common: Common,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for standard input.")],
+    prune: Annotated[bool, typer.Option("--prune", help="Delete documents whose file is gone from a folder given.")] = False,
+    id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The id of the text from standard input.")] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="What citations call that text.")] = None,
+    metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="That text's metadata, to filter on.")] = None,
+) -> int:
+    """Read documents into the store. Those that have not changed are no work."""
+    from ragline.cli import work
+
+    return await work.ingest(common, paths, prune, id, source, metadata)
+
+
+@command(app)
+async def search(
+    common: Common,
+    query: Annotated[str, typer.Argument(help="In words.")],
+    top_k: TopK = None,
+    filter: Filter = None,
+    mode: Mode = None,
+) -> int:
+    """Find the passages that answer a question best."""
+    from ragline.cli import work
+
+    return await work.search(common, query, top_k, filter, mode)
+
+
+@command(app)
+async def reindex(
+    common: Common,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Switch to this embedding model.")] = None,
+    precision: Annotated[
+        Literal["auto", "int8", "fp32"] | None, typer.Option("--precision", help="Switch to this precision of the model.")
+    ] = None,
+) -> int:
+    """Chunk, embed and index a collection anew. Searches go on meanwhile."""
+    from ragline.cli import work
+
+    return await work.reindex(common, model, precision)
+
+
+@command(app, "eval")
+async def evaluate(
+    common: Common,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="With corpus.jsonl, queries.jsonl and qrels/ (BEIR's layout).")],
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Which of the qrels.")] = "test",
+) -> int:
+    """Measure retrieval on a labelled set.
+
+    Its documents go into a temporary store, unless --data-dir is given.
+    """
+    from ragline.cli import work
+
+    return await work.evaluate(common, folder, split)
+
+
+@command(app)
+async def status(common: Common) -> int:
+    """Show what the data folder holds and how far its index is."""
+    from ragline.cli import things
+
+    return await things.status(common)
+
+
+@command(app)
+async def doctor(
+    common: Common,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file of store and index.")] = False,
+) -> int:
+    """Look for what is wrong, and say how to mend it."""
+    from ragline.cli import things
+
+    return await things.doctor(common, verify)
+
+
+documents = _group("documents", "List, show and delete documents.")
+
+
+@command(documents, "list")
+async def list_documents(
+    common: Common,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = None,
+    after: Annotated[str, typer.Option("--after", metavar="ID", help="Those after this id.")] = "",
+) -> int:
+    """List documents by id."""
+    from ragline.cli import things
+
+    return await things.list_documents(common, limit, after)
+
+
+@command(documents, "show")
+async def show_document(
+    common: Common,
+    id: DocumentId,
+    chunks: Annotated[bool, typer.Option("--chunks", help="Show the text as it was cut.")] = False,
+) -> int:
+    """Show a document and its text."""
+    from ragline.cli import things
+
+    return await things.show_document(common, id, chunks)
+
+
+@command(documents, "delete")
+async def delete_documents(
+    common: Common,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `ragline documents list` shows them.")],
+) -> int:
+    """Delete documents with everything made from them."""
+    from ragline.cli import things
+
+    return await things.delete_documents(common, ids)
+
+
+collections = _group("collections", "List and delete collections.")
+
+
+@command(collections, "list")
+async def list_collections(common: Common) -> int:
+    """List collections by name."""
+    from ragline.cli import things
+
+    return await things.list_collections(common)
+
+
+@command(collections, "delete")
+async def delete_collection(common: Common, name: Annotated[str, typer.Argument(help="The collection.")]) -> int:
+    """Delete a collection with all of its documents."""
+    from ragline.cli import things
+
+    return await things.delete_collection(common, name)
+
+
+config = _group("config", "Show settings.")
+
+
+@command(config, "show")
+async def show_config(common: Common) -> int:
+    """Show the settings in force and where each came from."""
+    from ragline.cli import things
+
+    return await things.show_config(common)

@@ -1,0 +1,113 @@
+"""What the commands have in common: options, settings, an open engine."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragline.errors import FilterError, InputError, NotFoundError, RaglineError
+
+if TYPE_CHECKING:  # an engine takes as long to import as `--help` may take
+    from ragline.engine import Engine
+    from ragline.settings import LoadedSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The options that every command has, before or after its name."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, errors too, and nothing else on standard output.")] = False
+    data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="FOLDER", help="Where the store lives. [default: .ragline]")] = None
+    collection: Annotated[str | None, typer.Option("--collection", metavar="NAME", help="Which collection. [default: default]")] = None
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose documents. [default: default]")] = None
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file. [default: ragline.toml]")] = None
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False
+
+    def over(self, other: Common) -> Common:
+        """These options, and the other's where these were not given."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Common(*(theirs if mine in (None, False) else mine for mine, theirs in pairs))
+
+    def settings(self, **flags: Any) -> LoadedSettings:
+        """The settings in force; `flags` are settings by dotted key (`__` for the dot), None where not given."""
+        from ragline.settings import load_settings
+
+        given = {"data_dir": self.data_dir, "collection": self.collection, "tenant": self.tenant, **flags}
+        overrides = {key.replace("__", "."): value for key, value in given.items() if value is not None}
+        return load_settings(config_file=self.config, overrides=overrides)
+
+    @asynccontextmanager
+    async def engine(self, *, writes: bool = False, **flags: Any) -> AsyncIterator[Engine]:
+        """An open engine.
+
+        Raises:
+            NotFoundError: There is no data folder, and the command does not write: a question makes none.
+        """
+        settings = self.settings(**flags).settings
+        if not writes and not settings.data_dir.is_dir():
+            raise nothing_ingested(f"there is no data folder {str(settings.data_dir)!r}")
+        from ragline.engine import Engine
+
+        async with Engine.open(settings=settings, announce=announce) as engine:
+            yield engine
+
+
+def nothing_ingested(what: str) -> RaglineError:
+    """The error of a question to nothing."""
+    return NotFoundError(what, hint="ingest something first: `ragline ingest PATH`; or name another with --data-dir or --collection")
+
+
+def announce(sentence: str) -> None:
+    """Says on standard error what takes long."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+Command = Callable[..., Coroutine[Any, Any, int | None]]
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
+    """Makes an async function a command: its first parameter gets the common options, the others are its own.
+
+    What the function returns is the exit code; None is 0.
+    """
+
+    def register(function: Command) -> Command:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        common = list(inspect.signature(Common, eval_str=True).parameters.values())
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *common)]
+
+        @wraps(function)
+        def run(*, context: typer.Context, **values: Any) -> int | None:
+            given = Common(**{each.name: values.pop(each.name) for each in common}).over(context.find_root().obj)
+            return asyncio.run(function(given, **values))
+
+        run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in (context, *parameters)}
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def json_object(text: str | None, flag: str, error: type[InputError] = FilterError) -> dict[str, Any] | None:
+    """The JSON object of a flag, or None where it was not given."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as fault:
+        raise error(f"{flag} is not JSON: {fault}", hint=f"""quote it for the shell: {flag} '{{"lang": "en"}}'""") from fault
+    if not isinstance(value, dict):
+        raise error(f"{flag} is not a JSON object: {text[:80]}", hint=f"""such as {flag} '{{"lang": "en"}}'""")
+    return value

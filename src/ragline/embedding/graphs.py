@@ -1,0 +1,64 @@
+"""Built graphs, kept in the cache folder: `graphs/<what it was built from>-<SHA-256 of the file>.onnx`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+
+from ragline.embedding.bert_config import BertConfig
+from ragline.embedding.files import write_whole
+from ragline.embedding.models import ModelFolder
+from ragline.embedding.precision import Precision
+from ragline.errors import CorruptionError
+
+_GRAPH_VERSION = 1  # raised with every change of what bert.py builds, so that older files are not loaded
+
+
+def load_graph(
+    model: ModelFolder, config: BertConfig, precision: Precision, *, cache_dir: Path, announce: Callable[[str], None]
+) -> Path | bytes:
+    """The ONNX graph of a model: the file in the cache folder, whose name tells its own hash, built where it is not there.
+
+    A damaged file is thrown away and built anew. Where the cache folder cannot be written, that is announced, and the
+    graph itself is given, built anew at every start.
+
+    Raises:
+        InputError: The weights are not those of a BERT encoder.
+        CorruptionError: The weights' file is damaged.
+    """
+    parts = (model.weights_sha256, _GRAPH_VERSION, precision, *astuple(config))
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    folder = cache_dir / "graphs"
+    for path in sorted(folder.glob(f"{key}-*.onnx")):
+        with contextlib.suppress(OSError):
+            if path.stem == f"{key}-{_sha256(path)}":
+                return path
+            announce(f"{path} is damaged; building it anew.")
+            path.unlink()
+    announce(f"Preparing {model.name} for this machine ({precision}), once.")
+    graph = _build(model, config, precision)
+    path = folder / f"{key}-{hashlib.sha256(graph).hexdigest()}.onnx"
+    try:
+        write_whole(path, graph)
+    except OSError as error:
+        announce(f"{folder} cannot be written ({error.strerror}): the model will be prepared again at the next start.")
+        return graph
+    return path
+
+
+def _build(model: ModelFolder, config: BertConfig, precision: Precision) -> bytes:
+    # Imported here: `onnx` takes longer to import than a built graph to load.
+    from ragline.embedding.bert import build_graph
+    from ragline.embedding.safetensors import SafetensorsFile
+
+    if _sha256(model.weights) != model.weights_sha256:
+        raise CorruptionError(f"{model.weights} is damaged: its SHA-256 has changed", hint="fetch the model again")
+    return build_graph(config, SafetensorsFile(model.weights), precision)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

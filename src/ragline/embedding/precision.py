@@ -1,0 +1,44 @@
+"""Which numbers to compute with: int8 where the processor multiplies it quickly and exactly, else fp32."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Precision: TypeAlias = Literal["int8", "fp32"]
+
+# Instructions that add up products of 8-bit numbers in 32 bits, as /proc/cpuinfo names them. Without one of them
+# onnxruntime adds up in 16 bits on x86, which is slower and overflows.
+_X86 = ("avx512_vnni", "avx_vnni", "amx_int8")
+_ARM = ("asimddp", "i8mm")
+
+
+def int8_instructions(cpuinfo: str | None = None) -> str | None:
+    """The processor's 8-bit dot-product instructions, by name, or None where it has none or does not tell.
+
+    Args:
+        cpuinfo: Text in the form of Linux's /proc/cpuinfo; None asks this machine.
+    """
+    if cpuinfo is None:
+        if sys.platform == "darwin":
+            # Every Apple processor with the ARM instruction set has them; no Mac with an Intel one reports them here.
+            return "asimddp" if platform.machine() == "arm64" else None
+        try:
+            cpuinfo = Path("/proc/cpuinfo").read_text()
+        except OSError:
+            return None
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            return next((name for name in (*_X86, *_ARM) if name in flags), None)
+    return None
+
+
+def choose_precision(setting: Literal["auto", "int8", "fp32"]) -> Precision:
+    """What `embedding.precision` means on this machine."""
+    if setting == "auto":
+        return "int8" if int8_instructions() else "fp32"
+    return setting

@@ -1,0 +1,354 @@
+"""The engine: ingest, search, ask. Composition only; each step lives in the part that it is about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_args
+
+from ragline.chunking.chunker import Chunker
+from ragline.embedding.base import Embedder
+from ragline.engine.health import check_health, read_status
+from ragline.engine.ingestion import Ingestion, Source
+from ragline.engine.reindexing import Reindexing
+from ragline.engine.resources import Resources
+from ragline.engine.searching import Search
+from ragline.errors import InputError, NotFoundError, RaglineError
+from ragline.filters import parse_filter
+from ragline.generation.base import Generated, Generator
+from ragline.retrieval.hybrid import Mode
+from ragline.retrieval.question import normalise_question
+from ragline.settings import Settings
+from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.types import (
+    Answer,
+    Citation,
+    Document,
+    Finding,
+    IngestProgress,
+    IngestReport,
+    ReindexReport,
+    Scope,
+    SearchResult,
+    Status,
+    StreamEvent,
+)
+
+MAX_TOP_K = 1000
+
+
+class Engine:
+    """A retrieval engine over one data folder, for one tenant.
+
+    Examples:
+        async with Engine.open("./data") as engine:
+            await engine.ingest("docs/")
+            answer = await engine.ask("how do I rotate keys?")
+            print(answer.text, [citation.source for citation in answer.citations])
+
+    Several engines, in one process or many, may share a data folder. Every method may be called from many
+    tasks at once; all of them raise `RaglineError` and its kinds for what can go wrong, and nothing else on
+    purpose.
+    """
+
+    def __init__(self, resources: Resources, tenant: str, *, owner: bool = True) -> None:
+        self._resources = resources
+        self._tenant = tenant
+        self._owner = owner
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        generator: Generator | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> Engine:
+        """An engine that opens on `async with` and closes at its end.
+
+        Args:
+            data_dir: Where the store and its views live; made if missing. Goes before `settings.data_dir`.
+            settings: All settings; unset ones take their defaults. The environment and files are not read:
+                pass `ragline.load_settings().settings` for that.
+            embedder: Your own, instead of the one that the settings name; the engine closes it.
+            generator: Your own, instead of the one that the settings name; the engine closes it.
+            announce: Called with a sentence before something slow and rare, such as fetching a model.
+        """
+        settings = settings or Settings()
+        if data_dir is not None:
+            settings = settings.model_copy(update={"data_dir": Path(data_dir)})
+        return cls(Resources(settings, announce or (lambda _: None), embedder, generator), settings.tenant)
+
+    async def __aenter__(self) -> Engine:
+        await self._resources.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finishes what is under way and lets go of everything. Twice is harmless; a tenant's engine closes nothing."""
+        if self._owner:
+            await self._resources.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._resources.settings
+
+    def tenant(self, name: str) -> Engine:
+        """The same engine for another tenant: it shares everything and sees nothing of this one's documents.
+
+        It lives as long as the engine it came from.
+        """
+        return Engine(self._resources, Scope(name).tenant, owner=False)
+
+    async def ingest(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        collection: str | None = None,
+        prune: bool = False,
+        retry_failed: bool = True,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> IngestReport:
+        """Reads, chunks, embeds and stores sources; returns when they can be searched.
+
+        Same bytes again are no work. A file that gives no text is reported and does not stop the others.
+        Each document is replaced whole or not at all; cancelling keeps what was committed.
+
+        Args:
+            sources: A path (file, folder or glob), a `Document`, or an iterable of them.
+            prune: Also delete documents whose file stood in a folder given and is gone.
+            retry_failed: Whether to try files again that gave no text last time and have not changed.
+            progress: Called on the event loop as work goes on; must be quick.
+
+        Raises:
+            ModelMismatchError: The collection was embedded with another model.
+            BackendError: The store cannot be written; what was committed before stays.
+        """
+        if isinstance(sources, str | Path | Document):
+            sources = [sources]
+        scope = self._scope(collection)
+        resources = self._resources
+        embedder = await resources.embedder_for(scope)
+        chunking = resources.settings.chunking
+        ingestion = Ingestion(
+            scope,
+            resources.store,
+            embedder,
+            Chunker(embedder.tokenizer, max_tokens=min(chunking.max_tokens, embedder.max_tokens), overlap_tokens=chunking.overlap_tokens),
+            resources.reader,
+            resources.bulk_workers,
+            hidden=resources.settings.reading.hidden,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+        report = await ingestion.run(sources, prune=prune)
+        views, head = await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
+        return replace(report, lag=max(0, head.lsn - views.lsn))
+
+    async def search(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        mode: Mode | None = None,
+    ) -> SearchResult:
+        """The chunks that answer a question best.
+
+        Args:
+            top_k: How many, 1 to 1000; unset takes `retrieval.top_k`. Fewer come back only where no more match.
+            filter: Conditions on metadata, such as `{"lang": "en", "year": {"gte": 2020}}`.
+            collections: One or several; unset takes the default collection.
+            documents: Ids: search in these documents only.
+            mode: "hybrid", "dense" or "lexical"; unset takes `retrieval.mode`.
+
+        Raises:
+            InputError: An empty or endless question, `top_k` out of range, an unknown mode or filter operator.
+            NotFoundError: A collection named does not exist.
+            ModelMismatchError: A collection was embedded with another model.
+        """
+        return await self._search(question, self.settings.retrieval.top_k if top_k is None else top_k, filter, collections, documents, mode)
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+    ) -> Answer:
+        """Answers a question from the documents, with citations; `found` is False where they do not say.
+
+        Arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
+        """
+        async for event in self._answer(question, top_k, filter, collections, documents):
+            if event.kind == "answer":
+                assert isinstance(event.data, Answer)
+                return event.data
+        raise AssertionError("a generator ended without an answer")
+
+    async def stream(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        """Answers a question in steps: hits, then tokens and citations as they come, then the answer.
+
+        An error ends the stream as its last event, kind "error". Arguments are those of `ask`.
+        """
+        try:
+            async for event in self._answer(question, top_k, filter, collections, documents):
+                yield event
+        except RaglineError as failure:
+            yield StreamEvent("error", failure)
+
+    async def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
+        """Documents by id ascending: at most `limit` after the id `after`."""
+        return await self._resources.store.documents(self._scope(collection), after_id=after, limit=limit)
+
+    async def document(self, document_id: str, *, collection: str | None = None) -> StoredDocument:
+        """One document. Raises NotFoundError where there is none of this id."""
+        found = await self._resources.store.documents(self._scope(collection), ids=[document_id])
+        if not found:
+            raise _no_document(document_id)
+        return found[0]
+
+    async def text(self, document_id: str, *, collection: str | None = None) -> str:
+        """A document's text, as citations count it. Raises NotFoundError where there is none of this id."""
+        stored = await self._resources.store.text(self._scope(collection), document_id)
+        if stored is None:
+            raise _no_document(document_id)
+        return stored[0]
+
+    async def chunks(self, document_id: str, *, collection: str | None = None) -> Sequence[StoredChunk]:
+        """A document's chunks in order. Raises NotFoundError where there is none of this id."""
+        await self.document(document_id, collection=collection)
+        return await self._resources.store.chunks(self._scope(collection), document_id)
+
+    async def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
+        """Deletes documents with everything made from them; returns the ids that were there."""
+        ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
+        scope = self._scope(collection)
+        async with self._resources.store.transaction() as transaction:
+            deleted = await transaction.delete(scope, ids)
+        if deleted:
+            await self._resources.follower.views(scope, wait_s=self.settings.index.wait_s)
+        return deleted
+
+    async def collections(self) -> Sequence[CollectionInfo]:
+        """This tenant's collections by name."""
+        return await self._resources.store.collections(self._tenant)
+
+    async def delete_collection(self, name: str) -> bool:
+        """Deletes a collection with all its documents; False where there was none."""
+        async with self._resources.store.transaction() as transaction:
+            return await transaction.delete_scope(Scope(self._tenant, name))
+
+    async def reindex(
+        self,
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        precision: str | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> ReindexReport:
+        """Chunks every stored document again with the settings in force and rebuilds the views.
+
+        With `model` or `precision` the passages are embedded with that beside the old vectors, which go on
+        answering; all switch at one LSN. Passages whose text did not change are not embedded again.
+        """
+        return await Reindexing(self._resources, self._scope(collection)).run(model=model, precision=precision, progress=progress)
+
+    async def status(self) -> Status:
+        """What the data folder holds for this tenant, and how far its views are."""
+        return await read_status(self._resources, self._tenant)
+
+    async def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
+        """Looks for what is wrong or could be better; `verify` also reads every file of store and views."""
+        return await check_health(self._resources, self._tenant, verify=verify)
+
+    def _scope(self, collection: str | None) -> Scope:
+        return Scope(self._tenant, self.settings.collection if collection is None else collection)
+
+    async def _search(
+        self,
+        question: str,
+        top_k: int,
+        filter: Mapping[str, Any] | None,
+        collections: str | Sequence[str] | None,
+        documents: Sequence[str] | None,
+        mode: Mode | None,
+    ) -> SearchResult:
+        retrieval = self.settings.retrieval
+        if mode not in (None, *get_args(Mode)):
+            raise InputError(f"unknown mode {mode!r}", hint='use "hybrid", "dense" or "lexical"')
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
+            raise InputError(f"top_k is {top_k!r}", hint=f"use a whole number from 1 to {MAX_TOP_K}")
+        names = [collections] if isinstance(collections, str) else list(dict.fromkeys(collections or [self.settings.collection]))
+        scopes = [self._scope(name) for name in names]
+        if collections is not None:
+            for scope in scopes:
+                if not (await self._resources.store.head(scope)).model:
+                    raise NotFoundError(
+                        f"there is no collection {scope.collection!r}", hint="`ragline collections list` shows those there are"
+                    )
+        question = normalise_question(question, max_chars=retrieval.max_question_chars)
+        search = Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes)
+        return await search.run(self._resources)
+
+    async def _answer(
+        self,
+        question: str,
+        top_k: int | None,
+        filter: Mapping[str, Any] | None,
+        collections: str | Sequence[str] | None,
+        documents: Sequence[str] | None,
+    ) -> AsyncIterator[StreamEvent]:
+        started = time.perf_counter()
+        result = await self._search(
+            question, self.settings.retrieval.evidence if top_k is None else top_k, filter, collections, documents, None
+        )
+        yield StreamEvent("hits", result)
+        searched = time.perf_counter()
+        normal = normalise_question(question, max_chars=self.settings.retrieval.max_question_chars)
+        generator = await self._resources.generator_for([self._scope(hit.collection) for hit in result] or [self._scope(None)])
+        async for piece in generator.generate(normal, result.hits):
+            if isinstance(piece, str):
+                yield StreamEvent("token", piece)
+            elif isinstance(piece, Citation):
+                yield StreamEvent("citation", piece)
+            else:
+                yield StreamEvent("answer", _finish(piece, result, searched - started, time.perf_counter() - searched))
+
+
+def _finish(generated: Generated, result: SearchResult, search_s: float, generate_s: float) -> Answer:
+    stages = {stage: took for stage, took in result.timings.items() if stage != "total_ms"}
+    return Answer(
+        text=generated.text,
+        citations=generated.citations,
+        found=generated.found,
+        hits=result.hits,
+        lsn=result.lsn,
+        lag=result.lag,
+        degraded=(*result.degraded, *generated.degraded),
+        timings={**stages, "generate_ms": generate_s * 1000, "total_ms": (search_s + generate_s) * 1000},
+    )
+
+
+def _no_document(document_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no document {document_id!r}", hint="`ragline documents list` shows those there are")

@@ -1,0 +1,159 @@
+"""What is in a file? By its content first, by its name second."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from typing import BinaryIO
+
+PLAIN = "text/plain"
+MARKDOWN = "text/markdown"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
+HTML = "text/html"
+MAIL = "message/rfc822"
+EPUB = "application/epub+zip"
+PDF = "application/pdf"
+SOURCE_CODE = "text/x-source"
+ENCRYPTED = "application/x-encrypted-office"
+UNKNOWN_CONTAINER = "application/octet-stream"
+
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+DOCX = _OFFICE + "wordprocessingml.document"
+_OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+
+_BY_SUFFIX = {
+    "txt": PLAIN, "text": PLAIN, "log": PLAIN, "md": MARKDOWN, "markdown": MARKDOWN, "mdx": MARKDOWN, "qmd": MARKDOWN,
+    "csv": CSV, "tsv": TSV, "tab": TSV, "html": HTML, "htm": HTML, "xhtml": HTML, "eml": MAIL, "epub": EPUB, "pdf": PDF,
+    "docx": DOCX,
+    "pptx": _OFFICE + "presentationml.presentation",
+    "ppsx": _OFFICE + "presentationml.slideshow",
+    "xlsx": _OFFICE + "spreadsheetml.sheet",
+    "xlsm": "application/vnd.ms-excel.sheet.macroEnabled.12",
+    "doc": "application/msword", "ppt": "application/vnd.ms-powerpoint", "xls": "application/vnd.ms-excel",
+    "msg": "application/vnd.ms-outlook",
+    "odt": _OPEN_DOCUMENT + "text", "ods": _OPEN_DOCUMENT + "spreadsheet",
+    "rtf": "application/rtf", "rst": "text/x-rst", "org": "text/x-org",
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", "tiff": "image/tiff",
+    "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp",
+}  # fmt: skip
+
+_TEXT_SUFFIXES = {
+    "application/json": "json jsonl ndjson geojson",
+    "application/yaml": "yaml yml",
+    "application/toml": "toml",
+    "application/xml": "xml xsd xsl rss atom",
+    "application/x-tex": "tex bib",
+    PLAIN: "adoc asciidoc cfg conf ini properties srt vtt textile wiki mediawiki",
+    SOURCE_CODE: (
+        "py pyi js mjs cjs jsx ts tsx c h cc cpp cxx hh hpp cs java kt kts scala go rs rb php pl pm swift m mm lua r jl hs ml mli clj"
+        " ex exs erl dart f90 f95 for pas vb sql sh bash zsh fish ps1 bat css scss sass less vue svelte proto graphql tf gradle cmake"
+    ),
+}
+for _media_type, _suffixes in _TEXT_SUFFIXES.items():
+    _BY_SUFFIX.update(dict.fromkeys(_suffixes.split(), _media_type))
+
+_PARSED_TEXTS = frozenset({HTML, MAIL, "text/x-rst", "text/x-org"})
+_BINARY_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"), (b"{\\rtf", "application/rtf"),
+)  # fmt: skip
+_ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_OLE_STREAMS = (
+    ("WordDocument", "application/msword"), ("PowerPoint Document", "application/vnd.ms-powerpoint"),
+    ("Workbook", "application/vnd.ms-excel"),
+    ("__properties_version1.0", "application/vnd.ms-outlook"), ("EncryptedPackage", ENCRYPTED),
+)  # fmt: skip
+HEAD_BYTES = 8192
+
+
+def suffix(name: str) -> str:
+    """The extension of a file name in lower case, without its dot; "" for none."""
+    return os.path.splitext(name)[1][1:].lower()
+
+
+def by_name(name: str) -> str | None:
+    """The media type that a file's name promises, or None for a name that ragline does not know."""
+    return _BY_SUFFIX.get(suffix(name))
+
+
+def is_plain(media_type: str) -> bool:
+    """Whether a file of this type is read as the text that it is, without a parser."""
+    known_text = media_type.startswith("text/") or media_type in _TEXT_SUFFIXES
+    return known_text and media_type not in _PARSED_TEXTS
+
+
+def by_content(head: bytes, name: str) -> str | None:
+    """The media type of a file from its first bytes, then from its name; None where neither tells.
+
+    A ZIP or OLE file is told further by `inside`.
+    """
+    promised = by_name(name)
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    for magic, media_type in _BINARY_MAGIC:
+        if head.startswith(magic):
+            return media_type
+    if head[:2] == b"BM" and promised == "image/bmp":
+        return promised
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head.startswith((_ZIP, _OLE)):
+        return promised if promised and not is_plain(promised) else UNKNOWN_CONTAINER
+    if (promised is None or promised == PLAIN or not promised.startswith("text/")) and _HTML_START.match(head):
+        return HTML
+    if promised is not None:
+        # A .doc or .xls without the magic of its kind is a text that some program gave that name.
+        return PLAIN if promised != PDF and is_binary(promised) and looks_like_text(head) else promised
+    return PLAIN if looks_like_text(head) else None
+
+
+def is_binary(media_type: str) -> bool:
+    """Whether a file of this type can never be a plain text."""
+    return not is_plain(media_type) and media_type not in _PARSED_TEXTS
+
+
+def inside(file: BinaryIO, media_type: str) -> str:
+    """The media type of a ZIP or OLE file from what it holds; `media_type` where that does not tell.
+
+    Runs in the parser process: the directory of an archive can be hostile as well.
+    """
+    file.seek(0)
+    head = file.read(len(_OLE))
+    if head.startswith(_ZIP):
+        return _inside_zip(file) or media_type
+    if head == _OLE:
+        file.seek(0)
+        directory = file.read(4 * 1024**2)
+        for stream, kind in _OLE_STREAMS:
+            if stream.encode("utf-16-le") in directory:
+                return kind
+    return media_type
+
+
+def _inside_zip(file: BinaryIO) -> str | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+            if "mimetype" in names:
+                declared = archive.read("mimetype")[:100].decode("ascii", "replace").strip()
+                return declared if declared in _BY_SUFFIX.values() else None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
+        return None
+    for folder, kind in (("word/", "docx"), ("ppt/", "pptx"), ("xl/", "xlsx")):
+        if any(name.startswith(folder) for name in names):
+            return _BY_SUFFIX[kind]
+    return None
+
+
+def looks_like_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a text: hardly a control character among them."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    return bool(head) and sum(map(head.count, _CONTROLS)) * 100 <= len(head)
+
+
+_CONTROLS = [bytes([code]) for code in (*range(9), *range(14, 27), *range(28, 32), 127)]
+HINT = "ragline reads text, Markdown, source code, CSV, HTML, PDF, office files, e-mail, EPUB and images"

@@ -1,0 +1,243 @@
+"""The engine for blocking code: the same methods without `await`, on a loop thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ragline.embedding.base import Embedder
+from ragline.engine import Engine
+from ragline.engine.ingestion import Source
+from ragline.generation.base import Generator
+from ragline.retrieval.hybrid import Mode
+from ragline.settings import Settings
+from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.types import Answer, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent
+
+T = TypeVar("T")
+
+
+def open(
+    data_dir: str | Path | None = None,
+    *,
+    settings: Settings | None = None,
+    embedder: Embedder | None = None,
+    generator: Generator | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> SyncEngine:
+    """Opens an engine for blocking code; arguments and errors are those of `Engine.open`.
+
+    Examples:
+        with ragline.open("./data") as engine:
+            engine.ingest("docs/")
+            print(engine.ask("how do I rotate keys?").text)
+    """
+    loop = _LoopThread()
+    engine = Engine.open(data_dir, settings=settings, embedder=embedder, generator=generator, announce=announce)
+    try:
+        loop.run(engine.__aenter__())
+    except BaseException:
+        loop.stop()
+        raise
+    return SyncEngine(engine, loop)
+
+
+class SyncEngine:
+    """An open engine for blocking code; may be used from many threads. See `Engine` for each method.
+
+    A call interrupted by Ctrl-C is cancelled in the engine and waited for: the store stays consistent.
+    """
+
+    def __init__(self, engine: Engine, loop: _LoopThread, *, owner: bool = True) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._owner = owner
+
+    def __enter__(self) -> SyncEngine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """As `Engine.close`."""
+        if self._owner and self._loop.running:
+            self._loop.run(self._engine.close())
+            self._loop.stop()
+
+    @property
+    def settings(self) -> Settings:
+        """As `Engine.settings`."""
+        return self._engine.settings
+
+    def tenant(self, name: str) -> SyncEngine:
+        """As `Engine.tenant`."""
+        return SyncEngine(self._engine.tenant(name), self._loop, owner=False)
+
+    def ingest(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        collection: str | None = None,
+        prune: bool = False,
+        retry_failed: bool = True,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> IngestReport:
+        """As `Engine.ingest`; `progress` is called on the engine's thread."""
+        return self._loop.run(
+            self._engine.ingest(sources, collection=collection, prune=prune, retry_failed=retry_failed, progress=progress)
+        )
+
+    def search(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        mode: Mode | None = None,
+    ) -> SearchResult:
+        """As `Engine.search`."""
+        return self._loop.run(
+            self._engine.search(question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode)
+        )
+
+    def ask(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+    ) -> Answer:
+        """As `Engine.ask`."""
+        return self._loop.run(self._engine.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents))
+
+    def stream(
+        self,
+        question: str,
+        *,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+    ) -> Iterator[StreamEvent]:
+        """As `Engine.stream`; closing the iterator ends the work."""
+        events = self._engine.stream(question, top_k=top_k, filter=filter, collections=collections, documents=documents)
+        return self._loop.iterate(events)
+
+    def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
+        """As `Engine.documents`."""
+        return self._loop.run(self._engine.documents(collection=collection, after=after, limit=limit))
+
+    def document(self, document_id: str, *, collection: str | None = None) -> StoredDocument:
+        """As `Engine.document`."""
+        return self._loop.run(self._engine.document(document_id, collection=collection))
+
+    def text(self, document_id: str, *, collection: str | None = None) -> str:
+        """As `Engine.text`."""
+        return self._loop.run(self._engine.text(document_id, collection=collection))
+
+    def chunks(self, document_id: str, *, collection: str | None = None) -> Sequence[StoredChunk]:
+        """As `Engine.chunks`."""
+        return self._loop.run(self._engine.chunks(document_id, collection=collection))
+
+    def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
+        """As `Engine.delete`."""
+        return self._loop.run(self._engine.delete(document_ids, collection=collection))
+
+    def collections(self) -> Sequence[CollectionInfo]:
+        """As `Engine.collections`."""
+        return self._loop.run(self._engine.collections())
+
+    def delete_collection(self, name: str) -> bool:
+        """As `Engine.delete_collection`."""
+        return self._loop.run(self._engine.delete_collection(name))
+
+    def reindex(
+        self,
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        precision: str | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> ReindexReport:
+        """As `Engine.reindex`; `progress` is called on the engine's thread."""
+        return self._loop.run(self._engine.reindex(collection=collection, model=model, precision=precision, progress=progress))
+
+    def status(self) -> Status:
+        """As `Engine.status`."""
+        return self._loop.run(self._engine.status())
+
+    def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
+        """As `Engine.doctor`."""
+        return self._loop.run(self._engine.doctor(verify=verify))
+
+
+class _LoopThread:
+    """An event loop on a daemon thread, and calls into it from others."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ragline-loop", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a blocking method was called on the engine's own thread; it would wait for itself")
+        if not self.running:
+            work.close()
+            raise RuntimeError("the engine is closed")
+        ended = threading.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(lambda _: ended.set())
+
+        self._loop.call_soon_threadsafe(start)
+        try:
+            ended.wait()
+        except BaseException:  # Ctrl-C while waiting: end the work before we leave
+            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            ended.wait()
+            raise
+        return tasks[0].result()
+
+    def iterate(self, events: AsyncIterator[T]) -> Iterator[T]:
+        iterator = events.__aiter__()
+        try:
+            while True:
+                try:
+                    yield self.run(_next(iterator))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if self.running:
+                self.run(_close(iterator))
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _next(iterator: AsyncIterator[T]) -> T:
+    return await iterator.__anext__()
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,250 @@
+"""The command line before any engine opens: options, exit codes, errors, help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ragline import cli
+from ragline.cli.app import app
+from ragline.cli.options import Common
+from ragline.errors import (
+    BackendError,
+    ConflictError,
+    FilterError,
+    InputError,
+    MissingExtraError,
+    NotFoundError,
+    RaglineError,
+    ReadError,
+    SettingsError,
+)
+
+COMMANDS = [
+    ["ask"],
+    ["ingest"],
+    ["search"],
+    ["reindex"],
+    ["eval"],
+    ["status"],
+    ["doctor"],
+    ["documents", "list"],
+    ["documents", "show"],
+    ["documents", "delete"],
+    ["collections", "list"],
+    ["collections", "delete"],
+    ["config", "show"],
+]
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    error: dict[str, str] = json.loads(printed.out)["error"]
+    return error
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_and_has_the_common_options(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"], prog_name="ragline")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: ragline {' '.join(command)} ")
+    for option in ("--json", "--data-dir", "--collection", "--tenant", "--config", "--debug"):
+        assert option in result.stdout
+
+
+def test_there_are_no_other_commands() -> None:
+    listed = CliRunner().invoke(app, ["--help"]).stdout.partition("Commands:\n")[2]
+    assert [line.split()[0] for line in listed.splitlines()] == list(dict.fromkeys(command[0] for command in COMMANDS))
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ragline 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope"], "nope"),
+        (["search"], "query"),
+        (["documents"], "Missing command"),
+        (["search", "x", "--no-such-option"], "--no-such-option"),
+        (["search", "x", "--mode", "fuzzy"], "'hybrid', 'dense', 'lexical'"),
+        (["search", "x", "--top-k", "many"], "--top-k"),
+        (["search", "x", "--filter", "{"], "--filter is not JSON"),
+        (["search", "x", "--filter", "[1]"], "--filter is not a JSON object"),
+        (["search", "x", "--data-dir", ""], "data_dir"),
+        (["search", "x", "--config", "absent.toml"], "absent.toml"),
+        (["ingest", "x", "--id", "1"], "--id"),
+        (["ingest", "-", "--metadata", "3"], "--metadata"),
+        (["documents", "list", "--limit", "0"], "--limit"),
+        (["eval", "absent"], "absent"),
+    ],
+)
+def test_wrong_usage_is_2_with_a_message_and_a_cure(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Error: ")
+    assert words in printed.err
+    assert "Hint: " in printed.err
+    assert cli.run(["--json", *arguments]) == 2
+    assert words in error_of(capsys)["message"]
+
+
+def test_the_hint_of_wrong_usage_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["documents", "show"])
+    assert "`ragline documents show --help`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["search", "x"], ["ask", "x"], ["status"], ["documents", "list"], ["collections", "delete", "x"]])
+def test_a_question_to_no_data_folder_says_how_to_begin_and_makes_none(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], working_folder: Path
+) -> None:
+    assert cli.run(arguments) == 1
+    assert "ragline ingest PATH" in capsys.readouterr().err
+    assert list(working_folder.iterdir()) == []
+
+
+def test_an_unknown_variable_is_refused_by_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGLINE_DATADIR", "x")
+    assert cli.run(["search", "x", "--json"]) == 2
+    error = error_of(capsys)
+    assert error["code"] == "invalid_setting"
+    assert "did you mean 'RAGLINE_DATA_DIR'" in error["message"]
+
+
+def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(arguments: Sequence[str]) -> dict[str, Any]:
+        assert cli.run(arguments) == 0
+        values: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return values
+
+    before = shown(["--json", "--tenant", "acme", "config", "show"])
+    assert before["tenant"] == {"value": "acme", "origin": "--tenant"}
+    assert shown(["config", "show", "--tenant", "acme", "--json"]) == before
+    assert shown(["--tenant", "other", "config", "show", "--json", "--tenant", "acme"]) == before
+
+
+def test_the_nearer_option_wins() -> None:
+    near = Common(collection="near")
+    assert near.over(Common(json=True, collection="far", tenant="far")) == Common(json=True, collection="near", tenant="far")
+    assert Common(data_dir="").over(Common(data_dir="far")).data_dir == ""
+
+
+def test_config_show_names_the_origin_of_every_value(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, working_folder: Path
+) -> None:
+    (working_folder / "my.toml").write_text("[chunking]\nmax_tokens = 128\n")
+    (working_folder / ".env").write_text("RAGLINE_RETRIEVAL__TOP_K=7\n")
+    monkeypatch.setenv("RAGLINE_INDEX__WAIT_S", "0")
+    monkeypatch.setenv("RAGLINE_CACHE_DIR", "models")
+    assert cli.run(["config", "show", "--config", "my.toml", "--data-dir", "d", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["chunking.max_tokens"] == {"value": 128, "origin": "my.toml"}
+    assert values["retrieval.top_k"] == {"value": 7, "origin": "RAGLINE_RETRIEVAL__TOP_K in .env"}
+    assert values["index.wait_s"] == {"value": 0.0, "origin": "RAGLINE_INDEX__WAIT_S in the environment"}
+    assert values["cache_dir"] == {"value": "models", "origin": "RAGLINE_CACHE_DIR in the environment"}
+    assert values["data_dir"] == {"value": "d", "origin": "--data-dir"}
+    assert values["retrieval.mode"] == {"value": "hybrid", "origin": "default"}
+    assert cli.run(["config", "show", "--config", "my.toml"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("chunking.max_tokens"))
+    assert line.split() == ["chunking.max_tokens", "128", "my.toml"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("x"), 2),
+        (FilterError("x"), 2),
+        (SettingsError("x"), 2),
+        (ReadError("x"), 1),
+        (MissingExtraError("x"), 1),
+        (NotFoundError("x"), 1),
+        (ConflictError("x"), 1),
+        (BackendError("x"), 1),
+    ],
+)
+def test_the_exit_code_says_whose_fault_it_is(error: RaglineError, code: int) -> None:
+    assert cli.exit_code(error) == code
+
+
+@pytest.fixture
+def broken_command(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """Lets `ragline status` raise what is put into the list."""
+    from ragline.cli import things
+
+    raised: list[BaseException] = []
+
+    async def status(common: Common) -> int:
+        raise raised[0]
+
+    monkeypatch.setattr(things, "status", status)
+    return raised
+
+
+def test_an_unexpected_error_is_one_line_unless_debug_is_given(
+    broken_command: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_command.append(ZeroDivisionError("deep\ndown"))
+    assert cli.run(["status"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "Error: unexpected ZeroDivisionError: deep",
+        "Hint: run it again with --debug and report what that shows",
+    ]
+    assert cli.run(["status", "--json"]) == 1
+    assert error_of(capsys)["code"] == "internal"
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["status", "--debug"])
+
+
+def test_an_expected_error_keeps_code_message_and_hint(broken_command: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    broken_command.append(BackendError("the disk is full", hint="make room"))
+    assert cli.run(["status"]) == 1
+    assert capsys.readouterr().err == "Error: the disk is full\nHint: make room\n"
+    assert cli.run(["status", "--json"]) == 1
+    assert error_of(capsys) == {"code": "backend_failed", "message": "the disk is full", "hint": "make room"}
+
+
+def test_an_interrupt_is_130_without_a_traceback(broken_command: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    broken_command.append(KeyboardInterrupt())
+    assert cli.run(["status"]) == 130
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Error: interrupted\n")
+    assert cli.run(["status", "--json"]) == 130
+    assert error_of(capsys)["code"] == "interrupted"
+
+
+def test_json_after_a_double_dash_is_an_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["search", "--", "--json"]) == 1
+    assert "Error: there is no data folder" in capsys.readouterr().err
+
+
+def test_help_needs_neither_engine_nor_rich() -> None:
+    code = (
+        "import sys; from ragline import cli; cli.run(['--help'])\n"
+        "heavy = {'numpy', 'pydantic', 'rich', 'onnxruntime', 'faiss', 'tantivy', 'asyncpg', 'ragline.engine'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr

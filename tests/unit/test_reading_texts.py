@@ -1,0 +1,128 @@
+"""Texts that need no parser: encodings, headings, tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from ragline.errors import ReadError
+from ragline.reading.documents import read_plain, read_text
+from ragline.reading.parsing import formats
+
+GERMAN = "Schlüssel über Flüsse: größer als 90 € je Tür, naïve Cafés."
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+def test_usual_encodings_are_read(encoding: str) -> None:
+    assert read_plain(GERMAN.encode(encoding), formats.PLAIN).text == GERMAN
+
+
+def test_a_guessed_encoding_is_noted() -> None:
+    assert read_plain(GERMAN.encode("cp1252"), formats.PLAIN).metadata == {"encoding": "windows-1252 (guessed)"}
+    assert read_plain(GERMAN.encode(), formats.PLAIN).metadata == {}
+
+
+def test_utf8_with_a_damaged_place_stays_utf8() -> None:
+    data = (GERMAN * 20).encode()
+    read = read_plain(data[:100] + b"\xff" + data[100:], formats.PLAIN)
+    assert read.text.count("Schlüssel") >= 19 and "\ufffd" in read.text
+    assert read.metadata == {"encoding": "utf-8 (guessed)"}
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "cp1251", "gb18030", "iso8859_7"])
+def test_an_encoding_that_cannot_be_told_is_refused_and_not_read_as_salad(encoding: str) -> None:
+    text = {"cp1251": "Ключи меняются каждые девяносто дней", "iso8859_7": "κλειδιά κάθε ενενήντα ημέρες"}.get(
+        encoding, "鍵は九十日ごとに回転する"
+    )
+    with pytest.raises(ReadError, match="neither Unicode nor Western European") as caught:
+        read_plain(text.encode(encoding), formats.PLAIN)
+    assert "UTF-8" in caught.value.hint
+
+
+@pytest.mark.parametrize("data", [bytes(range(256)) * 10, b"\x7fELF\2\1\1\0" + bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(range(200))])
+def test_binary_content_is_refused(data: bytes) -> None:
+    with pytest.raises(ReadError, match="not text but binary"):
+        read_plain(data, formats.PLAIN)
+
+
+def test_a_stray_nul_is_dropped_and_line_breaks_are_one() -> None:
+    text = "one\r\ntwo\rthree\0four" + " five" * 100
+    assert read_plain(text.encode(), formats.PLAIN).text.startswith("one\ntwo\nthreefour")
+
+
+def test_blank_files_hold_no_text() -> None:
+    for data in (b" \n\t ", b"\xef\xbb\xbf", b"a,b\n"[:0]):
+        with pytest.raises(ReadError, match="holds no text"):
+            read_plain(data, formats.PLAIN)
+
+
+def test_lone_surrogates_and_nul_in_handed_texts_are_replaced() -> None:
+    assert read_text("a\ud800b\0c").text == "a\ufffdbc"
+
+
+def test_a_handed_text_without_words_is_refused_by_its_name() -> None:
+    with pytest.raises(ReadError, match="kb/42 has no text"):
+        read_text(" \0 ", "kb/42")
+
+
+def headings(text: str) -> list[tuple[int, str, str]]:
+    layout = read_text(text).layout
+    return [(heading.level, heading.title, text[heading.start : heading.end]) for heading in layout.headings]
+
+
+def test_markdown_headings_of_both_kinds() -> None:
+    text = "# Keys ##\n\ntext\n\nDoors\n=====\n\n  ### The `code` of *it*\nText\n---\n\n#hashtag\n\n- item\n---\n"
+    assert headings(text) == [
+        (1, "Keys", "Keys"),
+        (1, "Doors", "Doors"),
+        (3, "The code of it", "The `code` of *it*"),
+        (2, "Text", "Text"),
+    ]
+
+
+def test_headings_inside_fences_and_front_matter_are_none() -> None:
+    text = "---\ntitle: Keys\nlang: en\n---\n# One\n```sh\n# comment\n~~~\n```\n~~~~\n# comment\n~~~\n# comment\n~~~~\n# Two\n"
+    assert [title for _, title, _ in headings(text)] == ["One", "Two"]
+    assert read_plain(text.encode(), formats.MARKDOWN).metadata == {"title": "Keys", "lang": "en"}
+
+
+def test_an_unclosed_fence_ends_with_the_text() -> None:
+    assert headings("# One\n```\n# comment") == [(1, "One", "One")]
+
+
+def test_source_code_has_no_headings() -> None:
+    assert read_plain(b"# a comment\nx = 1\n", formats.SOURCE_CODE).layout.headings == ()
+
+
+def test_rows_can_be_understood_alone() -> None:
+    data = b'name;born;note\nAda;1815;"first; of all"\nAlan;1912;\n\n'
+    assert read_plain(data, formats.CSV).text == "name: Ada; born: 1815; note: first; of all\nname: Alan; born: 1912"
+    assert read_plain(b"a\tb\n1\t2\n", formats.TSV).text == "a: 1; b: 2"
+
+
+def test_rows_without_a_header_stand_between_bars() -> None:
+    assert read_plain(b"1,2\n3,4\n", formats.CSV).text == "| 1 | 2 |\n| 3 | 4 |"
+
+
+@pytest.mark.parametrize("text", ["just prose, in a file", "one\ntwo\nthree", "name,born"])
+def test_what_is_no_table_is_kept_as_it_is(text: str) -> None:
+    read = read_plain(text.encode(), formats.CSV).text
+    assert set(read.replace("|", " ").replace(",", " ").split()) == set(text.replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "expected"),
+    [
+        (b"%PDF-1.7", "a.txt", formats.PDF),
+        (b"junk\n%PDF-1.7", "a.pdf", formats.PDF),
+        (b"<!DOCTYPE html><html>", "report.xls", formats.HTML),
+        (b"<!doctype html>", "page", formats.HTML),
+        (b"name,born\n", "report.xls", formats.PLAIN),
+        (b"{\\rtf1", "a.doc", "application/rtf"),
+        (b"# Keys", "a.md", formats.MARKDOWN),
+        (b"Keys", "README", formats.PLAIN),
+        (b"\0\1\2\3", "README", None),
+        (b"\xff\xd8\xff\xe0", "a.png", "image/jpeg"),
+    ],
+)
+def test_the_content_tells_the_type_before_the_name_does(head: bytes, name: str, expected: str | None) -> None:
+    assert formats.by_content(head, name) == expected
