@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ragline.errors import FilterError, InputError, ModelMismatchError, NotFoundError
+from ragline.engine import Engine
+from ragline.errors import FilterError, InputError, ModelMismatchError, NotFoundError, SettingsError
 from ragline.settings import Settings
 from ragline.types import Answer, Document, SearchResult
 from tests.embedders import HashEmbedder
@@ -343,3 +344,15 @@ async def test_settings_are_those_given(tmp_path: Path) -> None:
         await opened.ingest([Document(text=f"common {n}", id=str(n)) for n in range(5)])
         assert opened.settings.retrieval.top_k == 2 and isinstance(opened.settings, Settings)
         assert len(await opened.search("common")) == 2
+
+
+async def test_settings_that_are_not_given_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ragline.toml").write_text("[retrieval]\ntop_k = 3\n[chunking]\nmax_tokens = 99\n")
+    monkeypatch.setenv("RAGLINE_RETRIEVAL__TOP_K", "4")
+    opened = Engine.open("data", embedder=HashEmbedder())
+    assert (opened.settings.retrieval.top_k, opened.settings.chunking.max_tokens) == (4, 99)
+    assert opened.settings.data_dir == Path("data")
+    monkeypatch.setenv("RAGLINE_TOPK", "4")
+    with pytest.raises(SettingsError, match="RAGLINE_TOPK"):
+        Engine.open("data")

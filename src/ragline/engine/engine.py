@@ -21,7 +21,7 @@ from ragline.filters import parse_filter
 from ragline.generation.base import Generated, Generator
 from ragline.retrieval.hybrid import Mode
 from ragline.retrieval.question import normalise_question
-from ragline.settings import Settings
+from ragline.settings import Settings, load_settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
 from ragline.types import (
     Answer,
@@ -73,13 +73,16 @@ class Engine:
 
         Args:
             data_dir: Where the store and its views live; made if missing. Goes before `settings.data_dir`.
-            settings: All settings; unset ones take their defaults. The environment and files are not read:
-                pass `ragline.load_settings().settings` for that.
+            settings: All settings. Unset, they come from `RAGLINE_*` variables, `.env` and `ragline.toml`, as on the
+                command line.
             embedder: Your own, instead of the one that the settings name; the engine closes it.
             generator: Your own, instead of the one that the settings name; the engine closes it.
             announce: Called with a sentence before something slow and rare, such as fetching a model.
+
+        Raises:
+            SettingsError: A setting that does not exist, or a value that it cannot take.
         """
-        settings = settings or Settings()
+        settings = settings or load_settings().settings
         if data_dir is not None:
             settings = settings.model_copy(update={"data_dir": Path(data_dir)})
         return cls(Resources(settings, announce or (lambda _: None), embedder, generator), settings.tenant)

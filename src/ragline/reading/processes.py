@@ -59,16 +59,15 @@ class ParserProcess:
             ReadError: The parser crashed on it, or took too long or too much memory. The next call starts a new one.
             BackendError: No parser process can be started, or the reader was closed.
         """
-        process = self._running()
+        served_before = self._process is not None
         try:
-            self._send(process, {"path": path, "media_type": media_type})
-            answer = self._receive(process, self._settings.timeout_s)
-        except TimeoutError:
-            self._end()
-            hint = "raise reading.timeout_s if the file is sound"
-            raise ReadError(f"parsing took longer than {self._settings.timeout_s:g} s", hint=hint) from None
+            answer = self._ask(self._running(), path, media_type)
         except EOFError:
-            raise self._explain(self._end()) from None
+            failure = self._explain(self._end())
+            if not served_before or self._closed:
+                raise failure from None
+            # A process that served other files may have died of them, or while it was idle: a new one tries again.
+            return self.parse(path, media_type)
         if answer.get("memory_bytes", 0) > self._settings.max_memory_bytes // 2:
             self._end()  # what it did not give back would count against the next file
         return answer
@@ -83,6 +82,15 @@ class ParserProcess:
     def reap(self) -> None:
         """Lets go of the ended process. Not while a `parse` is under way."""
         self._end()
+
+    def _ask(self, process: subprocess.Popen[bytes], path: str, media_type: str) -> dict[str, Any]:
+        self._send(process, {"path": path, "media_type": media_type})
+        try:
+            return self._receive(process, self._settings.timeout_s)
+        except TimeoutError:
+            self._end()
+            hint = "raise reading.timeout_s if the file is sound"
+            raise ReadError(f"parsing took longer than {self._settings.timeout_s:g} s", hint=hint) from None
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, started where there is none (or where the last one was killed from outside)."""

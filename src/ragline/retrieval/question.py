@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from ragline.errors import InputError
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def normalise_question(question: str, *, max_chars: int) -> str:
@@ -22,8 +25,7 @@ def normalise_question(question: str, *, max_chars: int) -> str:
             f"the question has {len(question):,} characters; at most {max_chars:,} are taken",
             hint="ask something shorter, ingest long texts as documents, or raise retrieval.max_question_chars",
         )
-    clean = "".join(" " if character == "\0" or "\ud800" <= character <= "\udfff" else character for character in question)
-    normal = " ".join(unicodedata.normalize("NFC", clean).split())
+    normal = " ".join(unicodedata.normalize("NFC", _UNSTORABLE.sub(" ", question)).split())
     if not normal:
         raise InputError("the question is empty", hint="ask in words")
     return normal

@@ -80,6 +80,8 @@ def _metadata(found: Any) -> dict[str, Any]:
             value = clean(value).strip()
         if value:
             metadata[ours] = value
+    if found.get("format_type") == "ocr":
+        metadata.pop("language", None)  # what it was looked at in, not what it is in
     if "title" not in metadata and found.get("format_type") == "email" and "subject" in metadata:
         metadata["title"] = metadata["subject"]
     return metadata
