@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ragline.embedding.base import TokenSpans
+from ragline.chunking.base import TokenSpans
 from ragline.errors import InputError
 from ragline.types import Chunk, Float32
 

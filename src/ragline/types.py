@@ -89,7 +89,8 @@ class Chunk:
         heading: The path of headings above it, joined by " > ", outermost first; "" for none.
         page: The page on which it starts, counted from 1; None where the document has no pages.
         token_ids: What the embedder is fed, special tokens and heading prefix included, where the
-            chunker's one tokenisation can be reused; else None and the embedder tokenises `passage`.
+            chunker's one tokenisation can be reused (an `array`, for a tuple of ints takes nine times the memory); else
+            None and the embedder tokenises `passage`.
     """
 
     text: str
@@ -97,7 +98,7 @@ class Chunk:
     end: int
     heading: str = ""
     page: int | None = None
-    token_ids: tuple[int, ...] | None = None
+    token_ids: Sequence[int] | None = field(default=None, compare=False, repr=False)
 
     @property
     def passage(self) -> str:

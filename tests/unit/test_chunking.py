@@ -124,5 +124,5 @@ def test_the_default_model_gets_the_ids_that_it_would_make_itself() -> None:
     before, after = tokenizer.special_ids
     assert len(chunks) > 10
     for chunk in chunks:
-        assert chunk.token_ids == (*before, *tokenizer.ids(chunk.passage), *after)
+        assert chunk.token_ids is not None and tuple(chunk.token_ids) == (*before, *tokenizer.ids(chunk.passage), *after)
         assert len(chunk.token_ids) <= 256

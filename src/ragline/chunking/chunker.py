@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import bisect
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragline.chunking.base import Tokenizer
 from ragline.chunking.cuts import CHARS_PER_TOKEN, SPACES, choose, find_cuts, unit_starts
 from ragline.chunking.sections import Section, has_body, shared_path, split_sections
 from ragline.errors import InputError
 from ragline.types import Chunk, Int64, Layout
-
-if TYPE_CHECKING:
-    from ragline.embedding.base import Tokenizer
-
-CHUNKER_VERSION = "1"
-"""Changes when the same text may give other chunks: part of what tells whether a document must be chunked anew."""
 
 _MAX_HEADING_TOKENS = 64
 _WINDOW_CHARS = 65_536
@@ -191,7 +186,7 @@ class Chunker:
                 if chunks and end <= chunks[-1].end:
                     continue  # an overlap and nothing new
                 page = max(1, bisect.bisect_right(layout.pages, start)) if layout.pages else None
-                token_ids = None if ids is None else (*self._before, *piece.heading.ids, *ids, *self._after)
+                token_ids = None if ids is None else array("i", (*self._before, *piece.heading.ids, *ids, *self._after))
                 chunks.append(Chunk(text[start:end], start, end, piece.heading.text, page, token_ids))
 
     def _fitted(self, text: str, piece: _Piece, window: _Window) -> Iterator[tuple[int, int, Sequence[int] | None]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragline.embedding.base import TokenSpans
+from ragline.chunking.base import TokenSpans
 from ragline.errors import CorruptionError, InputError
 
 if TYPE_CHECKING:

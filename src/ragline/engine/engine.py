@@ -149,6 +149,7 @@ class Engine:
             resources.reader,
             resources.bulk_workers,
             hidden=resources.settings.reading.hidden,
+            exclude=[resources.settings.data_dir],
             retry_failed=retry_failed,
             progress=progress,
         )

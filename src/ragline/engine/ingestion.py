@@ -51,6 +51,7 @@ class Ingestion:
     """One ingest into one scope. Make one for each; `run` it once.
 
     Args:
+        exclude: Folders that are not entered: the store's own.
         retry_failed: Whether to read files again that gave an error last time and have not changed.
         progress: Called on the event loop after each step; must be quick.
     """
@@ -65,6 +66,7 @@ class Ingestion:
         workers: Workers,
         *,
         hidden: bool,
+        exclude: Sequence[Path] = (),
         retry_failed: bool = True,
         progress: Callable[[IngestProgress], None] | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class Ingestion:
         self._reader = reader
         self._workers = workers
         self._hidden = hidden
+        self._exclude = exclude
         self._retry_failed = retry_failed
         self._progress = progress
         self._outcomes = {"added": 0, "replaced": 0, "unchanged": 0}
@@ -144,7 +147,7 @@ class Ingestion:
     def _walk(self, paths: Sequence[str | Path]) -> list[FoundFile]:
         files = []
         self._folders.update(folder.absolute().resolve().as_uri() for folder in map(Path, paths) if folder.is_dir())
-        for entry in find_files(paths, hidden=self._hidden):
+        for entry in find_files(paths, hidden=self._hidden, exclude=self._exclude):
             if isinstance(entry, FoundFile):
                 if entry.uri not in self._found_uris:
                     self._found_uris.add(entry.uri)
