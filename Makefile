@@ -20,9 +20,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.installed  ## Ingests examples/corpus and asks three questions, offline once the model is there.
 	$(DEMO) ingest examples/corpus
-	$(DEMO) ask "How often are signing keys rotated?"
-	$(DEMO) ask "What does error code E09 mean on the TW-40?"
-	$(DEMO) ask "How long do old and new keys overlap since January 2025?"
+	@echo; $(DEMO) ask "How often are the node keys rotated?"
+	@echo; $(DEMO) ask "Can an instrument that has reported E09 be dried out and used again?"
+	@echo; $(DEMO) ask "For how many days are the old and the new key both accepted since January 2025?"
 
 test: $(VENV)/.installed-dev  ## Every test but the soak.
 	$(BIN)/python -m pytest
@@ -35,6 +35,15 @@ check: $(VENV)/.installed-dev  ## Lint, formatting, types, layering.
 
 soak: $(VENV)/.installed-dev  ## The long proofs: about an hour.
 	$(BIN)/python -m pytest -m soak --timeout 7200
+
+# DATA is a folder of labelled sets in BEIR layout, one folder each (cranfield among them): see benchmarks/README.md.
+bench: $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER
+	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
+	$(BIN)/python -m ragline.bench --data "$(DATA)" --reference benchmarks/reference/retrieval-quality.json
+
+bench-peers: $(VENV)/.installed-dev  ## Measures ragline beside others: make bench-peers DATA=FOLDER
+	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
+	$(BIN)/python benchmarks/peers.py --data "$(DATA)"
 
 docs: $(VENV)/.installed  ## Writes the settings reference from the code.
 	$(BIN)/python -m ragline.settings_reference > docs/reference/settings.md

@@ -1,0 +1,173 @@
+"""Which sentences answer a question, and whether any does. Kernels: the same evidence gives the same answer.
+
+The figures behind every constant: docs/decisions/0003-extractive-answers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragline.chunking.sentences import sentence_spans
+from ragline.generation import terms
+from ragline.generation.passages import Sentence, introduces, is_list_item, quotable
+from ragline.types import Float32, ScoredChunk
+
+MAX_EMBEDDED = 16
+"""How many sentences are compared with the question by meaning. The rest share too few words with it."""
+
+MAX_PARTS = 4
+"""A question of several sentences is answered part by part, for at most so many."""
+
+FOUND = 0.40
+"""A sentence of this score answers. Of questions whose paragraph had been taken away, one in four still reaches it."""
+
+FOUND_WITHOUT_NAME = 0.50
+"""The same, where a number or a name of the question stands nowhere in the evidence."""
+
+CONTEXT_WEIGHT = 0.5
+"""What a word counts that stands in the context of a sentence (heading, sentence before it) and not in itself."""
+
+CLOSE = 0.1
+"""Further sentences are quoted that score so near to the best."""
+
+ADDS = 0.2
+"""Further sentences are quoted that cover so large a share of the question's words which no sentence before them did."""
+
+SAME = 0.92
+"""Two sentences of this cosine say the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a question asks, and the sentences that may answer it.
+
+    Attributes:
+        parts: The whole question; where it has several sentences, each of them as well.
+        sentences: At most `MAX_EMBEDDED`, in the order of the evidence.
+        coverage: `(parts, sentences)`, the share of each part's words that a sentence covers with its context.
+        own: `(parts, sentences, terms)` float32: what each term weighs that the sentence itself holds.
+        bars: `(parts,)`, the score from which a part counts as answered.
+    """
+
+    parts: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+    contexts: tuple[str, ...]
+    coverage: Float32
+    own: Float32
+    bars: Float32
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is to be embedded: the parts of the question, then the sentences."""
+        return (*self.parts, *map(_embedded, self.sentences, self.contexts))
+
+
+def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
+    """Finds what may answer a question; None where the evidence holds nothing to quote, or the question no word."""
+    sentences = quotable(evidence)
+    asked = list(dict.fromkeys(terms.words(question)))
+    if not sentences or not asked:
+        return None
+    parts = _parts(question)
+    headings = [chunk.heading.rpartition(" > ")[2] for chunk in evidence]
+    contexts = [sentence.context if sentence.asked else headings[sentence.chunk] for sentence in sentences]
+    own = terms.hits(asked, [terms.words(sentence.text) for sentence in sentences])
+    near = terms.hits(asked, [terms.words(f"{evidence[s.chunk].heading} {s.context}") for s in sentences])
+    weights = terms.weights(asked, own)
+    of_part = np.array([[term in words for term in asked] for words in map(terms.words, parts)], np.float32) * weights
+    shares = of_part / of_part.sum(axis=1, keepdims=True)
+    coverage = shares @ np.maximum(own, CONTEXT_WEIGHT * near).T.astype(np.float32)
+    nowhere = {term for term, seen in zip(asked, (own | near).any(axis=0).tolist(), strict=True) if not seen}
+    bars = np.array([FOUND_WITHOUT_NAME if terms.names(part) & nowhere else FOUND for part in parts], np.float32)
+    # The likeliest by words and by their chunk's rank; a stable sort, so that ties go to the better chunk.
+    ranks = 1.0 - np.array([sentence.chunk for sentence in sentences]) / len(evidence)
+    kept = np.sort(np.argsort(-(coverage.max(axis=0) + ranks), kind="stable")[:MAX_EMBEDDED])
+    return Plan(
+        parts,
+        tuple(sentences[i] for i in kept),
+        tuple(contexts[i] for i in kept),
+        coverage[:, kept],
+        shares[:, None, :] * own[kept],
+        bars,
+    )
+
+
+def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int) -> list[Sentence]:
+    """The sentences that answer, in the order to be told; empty where none does.
+
+    A sentence scores half by its words (`coverage`) and half by its meaning (cosine). First comes the best of each
+    part of the question, then what scores close to the best or covers words that nothing before it did, and a list
+    after the sentence that announces it. Sentences of one chunk stand together, in its order.
+
+    Args:
+        plan: Of the question.
+        vectors: `(parts + sentences, dimension)`, unit length, of `plan.texts`.
+        unrelated: The model's mean cosine of sentences that have nothing in common: 0 on its scale from now on.
+        max_sentences: At most so many.
+    """
+    asked, told = vectors[: len(plan.parts)], vectors[len(plan.parts) :]
+    cosines = (asked @ told.T - unrelated) / (1.0 - unrelated)
+    scores = 0.5 * (cosines + plan.coverage)
+    answered = np.flatnonzero(scores.max(axis=1) >= plan.bars)
+    if not answered.size:
+        return []
+    alike = told @ told.T > SAME
+    chosen: list[int] = []
+    # The whole question stands first among the parts; its sentences, where there are several, say more exactly what is asked.
+    for part in answered[answered > 0] if (answered > 0).any() else answered:
+        fit = np.where(scores[part] >= plan.bars[part], scores[part], -np.inf)
+        _append(chosen, int(np.argmax(fit)), alike)
+    chosen = chosen[:max_sentences]
+    best = scores[answered].max(axis=0)
+    weakest = min(float(best[i]) for i in chosen)
+    for i in np.argsort(-best, kind="stable").tolist():
+        if len(chosen) == max_sentences:
+            break
+        if _adds(plan, scores, answered, chosen, i) or best[i] >= weakest - CLOSE:
+            _append(chosen, i, alike)
+    return _in_telling_order([plan.sentences[i] for i in _with_lists(plan, chosen, max_sentences)])
+
+
+def _parts(question: str) -> tuple[str, ...]:
+    sentences = [question[start:end] for start, end in sentence_spans(question)]
+    sentences = [sentence for sentence in sentences if terms.words(sentence)]
+    return (question, *sentences[:MAX_PARTS]) if len(sentences) > 1 else (question,)
+
+
+def _embedded(sentence: Sentence, context: str) -> str:
+    return f"{context}\n{sentence.text}" if context else sentence.text
+
+
+def _append(chosen: list[int], i: int, alike: terms.Hits) -> None:
+    if not alike[i, chosen].any():
+        chosen.append(i)
+
+
+def _adds(plan: Plan, scores: Float32, answered: NDArray[np.int64], chosen: list[int], i: int) -> bool:
+    """Whether a sentence that nearly answers holds much of a part's words that no chosen sentence holds."""
+    fresh = np.maximum(plan.own[answered, i] - plan.own[answered][:, chosen].max(axis=1), 0.0).sum(axis=1)
+    return bool(((fresh >= ADDS) & (scores[answered, i] >= plan.bars[answered])).any())
+
+
+def _with_lists(plan: Plan, chosen: list[int], max_sentences: int) -> list[int]:
+    """The chosen sentences and, while there is room, the list items that follow one that announces them."""
+    chosen = list(chosen)
+    for i in tuple(chosen):
+        if introduces(plan.sentences[i]):
+            for j in range(i + 1, len(plan.sentences)):
+                item = plan.sentences[j]
+                if len(chosen) >= max_sentences or item.context != plan.sentences[i].text or not is_list_item(item):
+                    break
+                if j not in chosen:
+                    chosen.append(j)
+    return chosen
+
+
+def _in_telling_order(chosen: list[Sentence]) -> list[Sentence]:
+    """Chunks in the order in which they were first chosen, their sentences as they stand in them."""
+    first = {sentence.chunk: place for place, sentence in reversed(list(enumerate(chosen)))}
+    return sorted(chosen, key=lambda sentence: (first[sentence.chunk], sentence.ordinal))
