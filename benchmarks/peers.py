@@ -21,7 +21,7 @@ import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ragline.bench.evaluation import LabelledSet, load_labelled_set, ndcg
 from ragline.bench.machine import describe_machine, usable_cores
@@ -72,18 +72,17 @@ class Process:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def __call__(self, method: str, **arguments: Any) -> Any:
-        self._stream("stdin").write(json.dumps({"method": method, "arguments": arguments}) + "\n")
-        self._stream("stdin").flush()
-        answer = self._stream("stdout").readline()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"method": method, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
         if not answer:
             raise SystemExit(f"{self.name} ended while it did {method!r}; its error stands above")
         return json.loads(answer)
 
-    def _stream(self, name: str) -> IO[str]:
-        return getattr(self._process, name)
-
     def close(self) -> None:
-        self._stream("stdin").close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait()
 
 
@@ -118,7 +117,7 @@ def main() -> None:
     finally:
         for process in processes:
             process.close()
-    _add_ratios(figures)
+    add_ratios(figures)
     result = {
         "command": f"python benchmarks/peers.py --data FOLDER --core {options.core} --rounds {options.rounds}",
         "machine": {**machine, "load_after": describe_machine()["load"], "cores_each": 1},
@@ -185,10 +184,10 @@ def _search(processes: Sequence[Process], figures: dict[str, dict[str, Any]], st
             "cpu_p50_ms": percentile([1000 * call["cpu_s"] for call in calls], 50),
             "p50_ms_of_rounds": [percentile([1000 * call["wall_s"] for call in calls], 50) for calls in searched[name]],
         }
-        figures[name]["callers"] = _callers(called[name], [len(calls) for calls in searched[name]])
+        figures[name]["callers"] = best_callers(called[name], [len(calls) for calls in searched[name]])
 
 
-def _callers(answers: Sequence[Mapping[str, Mapping[str, float]]], questions: Sequence[int]) -> dict[str, Any]:
+def best_callers(answers: Sequence[Mapping[str, Mapping[str, float]]], questions: Sequence[int]) -> dict[str, Any]:
     """Of the ways to serve many callers that were tried, the one with the best median."""
     ways = {
         way: {
@@ -236,7 +235,7 @@ def _vectors(texts: Sequence[str], model: ModelFolder) -> Path:
     return path
 
 
-def _add_ratios(figures: dict[str, dict[str, Any]]) -> None:
+def add_ratios(figures: dict[str, dict[str, Any]]) -> None:
     """How many times better ragline is than each peer: of medians, by the clock and by processor time."""
     own = figures[RAGLINE.name]
     for peer in PEERS:
@@ -252,7 +251,7 @@ def _add_ratios(figures: dict[str, dict[str, Any]]) -> None:
 
 
 def _median(figures: Mapping[str, Any], part: str, name: str) -> float:
-    return statistics.median(figures[part][name])
+    return float(statistics.median(figures[part][name]))
 
 
 def _markdown(result: Mapping[str, Any]) -> str:
@@ -267,8 +266,8 @@ def _markdown(result: Mapping[str, Any]) -> str:
         f" tokens over {options['documents']:,} documents, k = {options['top_k']}. In brackets: by processor time. Ragline's ingest is"
         " durable and searchable by meaning and by words; the others' is in memory, by meaning."
     )
-    columns = ("", "ingest, chunks/s", "search p50 / p95 / p99 ms", f"{options['callers']} callers, questions/s")
-    columns += (f"nDCG@10, {options['quality_set']}", "peak MB")
+    columns = ["", "ingest, chunks/s", "search p50 / p95 / p99 ms", f"{options['callers']} callers, questions/s"]
+    columns += [f"nDCG@10, {options['quality_set']}", "peak MB"]
     lines = ["# ragline beside others", "", measured, "", meaning, "", f"|{' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, its in result["figures"].items():
         search = its["search"]

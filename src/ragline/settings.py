@@ -41,7 +41,8 @@ def _whole(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_whole), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(gt=0)]
-Seconds = Annotated[Number, Field(gt=0)]
+Seconds = Annotated[Number, Field(gt=0, le=86_400)]  # the system's clocks and locks do not take every number
+Threads = Annotated[Whole, Field(ge=0, le=1024)]
 Folder = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand_home)]
 
 
@@ -54,7 +55,7 @@ class Section(BaseModel):
 class ReadingSettings(Section):
     """How files become text."""
 
-    workers: Whole = Field(0, ge=0, description="Parser processes; 0 takes one for each core. More read faster and hold more memory.")
+    workers: Threads = Field(0, description="Parser processes; 0 takes one for each core. More read faster and hold more memory.")
     timeout_s: Seconds = Field(30.0, description="A file that takes longer to parse is given up and reported.")
     max_memory_bytes: Whole = Field(
         512 * 1024**2, ge=64 * 1024**2, description="Memory one parser process may take before its file is given up and reported."
@@ -95,7 +96,7 @@ class EmbeddingSettings(Section):
         "auto",
         description="int8: twice as fast, as good on labelled data; auto takes it where the processor has the instructions, else fp32.",
     )
-    threads: Whole = Field(0, ge=0, description="Threads that embed while ingesting; 0 takes one for each core.")
+    threads: Threads = Field(0, description="Threads that embed while ingesting; 0 takes one for each core.")
 
 
 class RetrievalSettings(Section):
@@ -129,7 +130,7 @@ class IndexSettings(Section):
         description='Language of stop words and stemming in the lexical view (such as "english", "german"), or "none" for neither.',
     )
     wait_s: Number = Field(
-        10.0, ge=0, description="How long ingest waits for its documents to be searchable before it returns with the lag in its report."
+        10.0, ge=0, le=86_400, description="How long ingest waits for its documents to be searchable before it returns with the lag in its report."
     )
     resident_scopes: Positive = Field(64, description="How many collections' views stay in memory; the least recently used is let go.")
 

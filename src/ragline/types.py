@@ -56,6 +56,18 @@ class Document:
     source: str | None = None
     metadata: Metadata = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, value, wanted in (
+            ("text", self.text, isinstance(self.text, str)),
+            ("id", self.id, self.id is None or isinstance(self.id, str)),
+            ("source", self.source, self.source is None or isinstance(self.source, str)),
+            ("metadata", self.metadata, isinstance(self.metadata, Mapping)),
+        ):
+            if not wanted:
+                raise InputError(
+                    f"the {name} of a document is a {type(value).__name__}", hint="text, id and source are strings, metadata is a mapping"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Heading:

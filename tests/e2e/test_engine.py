@@ -325,11 +325,13 @@ async def test_readers_never_see_half_of_a_replacement_nor_a_deleted_text(tmp_pa
             while not done:
                 floor, ghost_gone = acknowledged, ghost_deleted
                 result = await opened.search("common", top_k=10, mode=mode)  # type: ignore[arg-type]
+                assert not (ghost_gone and any(hit.document_id == "ghost" for hit in result))
+                if result.lag:  # commits overtook it three times over: it says so
+                    continue
                 parts = [hit for hit in result if hit.document_id == "doc"]
                 versions = {hit.text.split("version")[1].split()[0] for hit in parts}
                 assert len(parts) == 2 and len(versions) == 1, (mode, parts)
                 assert int(versions.pop()) >= floor
-                assert not (ghost_gone and any(hit.document_id == "ghost" for hit in result))
                 searches += 1
             return searches
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import peers
 from ragline.bench.__main__ import CASES, main
 from ragline.bench.machine import descendants, describe_machine, peak_resident_bytes, resident_bytes
 from ragline.bench.processes import in_fresh_process, run_command
@@ -183,3 +184,29 @@ def test_an_unknown_case_is_refused_with_those_there_are(capsys: pytest.CaptureF
 def test_a_case_without_its_data_fails_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quality", "--data", str(tmp_path)]) == 1
     assert "holds no labelled sets" in capsys.readouterr().err
+
+
+def _measured(ingest: float, search_ms: float, callers: float) -> dict[str, object]:
+    """Figures of one system; by processor time it is twice as good as by the clock."""
+    return {
+        "ingest": {"chunks_per_s": [ingest / 2, ingest, ingest * 9], "chunks_per_cpu_s": [2 * ingest]},
+        "search": {"p50_ms": search_ms, "cpu_p50_ms": search_ms / 2},
+        "callers": {"questions_per_s": [callers, callers, 0.1], "questions_per_cpu_s": [2 * callers]},
+    }
+
+
+def test_ratios_are_of_medians_and_above_one_where_ragline_is_better() -> None:
+    figures: dict[str, dict[str, object]] = {peer.name: _measured(10, 20, 5) for peer in peers.PEERS}
+    figures[peers.RAGLINE.name] = _measured(50, 2, 100)
+    peers.add_ratios(figures)
+    for peer in peers.PEERS:
+        assert figures[peer.name]["ragline_is_better"] == pytest.approx(
+            {"ingest": 5, "ingest_cpu": 5, "search": 10, "search_cpu": 10, "callers": 20, "callers_cpu": 20}
+        )
+    assert "ragline_is_better" not in figures[peers.RAGLINE.name]
+
+
+def test_of_several_ways_to_serve_callers_a_system_is_judged_by_its_best() -> None:
+    slow, fast = {"wall_s": 4.0, "cpu_s": 4.0}, {"wall_s": 2.0, "cpu_s": 1.0}
+    best = peers.best_callers([{"threads": slow, "one after the other": fast}], [100])
+    assert best == {"way": "one after the other", "questions_per_s": [50.0], "questions_per_cpu_s": [100.0]}

@@ -14,7 +14,7 @@ from pyroaring import BitMap64
 
 from ragline.errors import BackendError, SettingsError
 from ragline.index.lexical import MAX_TERMS, LexicalIndex
-from ragline.index.lexical_analysis import LANGUAGES, normalised, text_analyzer
+from ragline.index.lexical_analysis import LANGUAGES, PADDING_TERM, PADDING_TERMS, normalised, text_analyzer
 
 WORDS = [f"w{number}" for number in range(60)]
 
@@ -50,12 +50,20 @@ def random_passages(count: int, seed: int, words: Sequence[str] = WORDS) -> list
     return [" ".join(draw.choices(words, weights=range(1, len(words) + 1), k=draw.randint(1, 30))) for _ in range(count)]
 
 
+KEPT_LENGTHS = (56, 60, 64, 68, 72, 76, 80, 84, 88, 96)
+"""The lengths from 56 to 100 that a byte can tell apart: four bits of mantissa, as in Lucene's SmallFloat."""
+
+
 def bm25(passages: dict[int, str], question: str) -> list[tuple[float, int]]:
-    """Scores and rows, best first, ties by row; k1 1.2, b 0.75, as Robertson and Zaragoza write it, with Lucene's idf."""
+    """Scores and rows, best first, ties by row; k1 1.2, b 0.75, as Robertson and Zaragoza write it, with Lucene's idf.
+
+    Lengths are padded; of the length of one passage, though not of the mean, one byte is kept.
+    """
     k1, b = 1.2, 0.75
     counts = {row: Counter(passage.split()) for row, passage in passages.items()}
-    lengths = {row: sum(count.values()) for row, count in counts.items()}
-    average = sum(lengths.values()) / len(lengths)
+    padded = {row: sum(count.values()) + PADDING_TERMS for row, count in counts.items()}
+    average = sum(padded.values()) / len(padded)
+    lengths = {row: max(kept for kept in KEPT_LENGTHS if kept <= length) for row, length in padded.items()}
     scores: defaultdict[int, float] = defaultdict(float)
     for term, times in Counter(question.split()).items():
         holders = [row for row in counts if counts[row][term]]
@@ -81,6 +89,12 @@ def test_scores_and_order_are_those_of_bm25(tmp_path: Path) -> None:
         assert rows.tolist() == [row for _, row in expected]
 
 
+def test_the_padding_cannot_be_searched_for(tmp_path: Path) -> None:
+    index = filled(tmp_path, ["alpha", "beta"])
+    assert found(index, PADDING_TERM) == []
+    assert found(index, f"{PADDING_TERM} beta") == [1]
+
+
 def test_the_same_passages_score_alike_however_many_commits_they_came_in(tmp_path: Path) -> None:
     passages = random_passages(300, seed=3)
     whole = filled(tmp_path / "whole", passages)
@@ -100,7 +114,9 @@ def test_ties_are_in_row_order_also_where_top_k_cuts_them(tmp_path: Path) -> Non
     rows = list(range(200))
     random.Random(5).shuffle(rows)
     for lsn, at in enumerate(range(0, 200, 10), start=1):  # segments whose rows lie in each other's midst, later merged
-        change(index, lsn, add=[(row, "alpha beta" if row % 2 else "alpha gamma delta") for row in sorted(rows[at : at + 10])])
+        change(
+            index, lsn, add=[(row, "alpha beta" if row % 2 else "alpha gamma delta beta gamma delta") for row in sorted(rows[at : at + 10])]
+        )
         index.reload()
         held = sorted(rows[: at + 10])
         odd, even = [row for row in held if row % 2], [row for row in held if not row % 2]

@@ -185,6 +185,24 @@ def test_codes_come_with_size_are_trained_again_with_growth_and_go_with_shrinkin
     assert index.search(question, 3)[0].tolist() == nearest(vectors, question, 3, np.arange(3601, 4100)).tolist()
 
 
+def test_a_successor_is_changed_while_its_index_stays_as_it_is() -> None:
+    vectors, questions = clustered(900, 32, seed=21).astype(np.float16), clustered(5, 32, seed=22)
+    index = index_of(vectors[:300], exact_below=400)
+
+    def found() -> list[list[int]]:
+        return [index.search(question, 10)[0].tolist() for question in questions]
+
+    before = found()
+    assert not index.is_outgrown_by(removed=0, added=50) and index.is_outgrown_by(removed=0, added=600)
+    successor = index.successor()
+    successor.apply(np.arange(0, 100), np.arange(300, 900), vectors[300:])
+    assert (index.codes, index.count) == (None, 300) and found() == before
+    assert successor.codes is not None and successor.count == 800
+    for question in questions:
+        rows, _ = successor.search(question, 10)
+        assert len(set(rows.tolist()) & set(nearest(vectors, question, 10, np.arange(100, 900)).tolist())) >= 9
+
+
 @pytest.mark.parametrize("exact_below", [100, 10_000])
 def test_a_row_added_again_has_its_new_vector(exact_below: int) -> None:
     vectors = clustered(500, 32, seed=20).astype(np.float16)

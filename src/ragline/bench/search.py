@@ -19,7 +19,7 @@ from ragline.concurrency.workers import drive
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
 from ragline.engine.resources import Resources
-from ragline.index.follower import ScopeViews
+from ragline.index.views import ScopeViews
 from ragline.retrieval.fusion import convex
 from ragline.settings import Settings
 from ragline.storage.base import Store

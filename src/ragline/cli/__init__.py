@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
-from ragline.errors import InputError, MissingExtraError, RaglineError, ReadError
+from ragline.errors import BackendError, InputError, MissingExtraError, RaglineError, ReadError
 
 GOOD, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> NoReturn:
     """The `ragline` command."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # one more Ctrl-C ends it at once, without a traceback of how Python ends
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     Messages go to standard error; with `--json` an error is a JSON document on standard output instead.
     Nothing that is expected to go wrong ends in a traceback.
     """
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every locale can show every document
@@ -60,6 +65,11 @@ def _run(arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
         if debug:
             raise
         code, error = exit_code(failure), failure
+    except OSError as failure:
+        if debug or failure.filename is None:  # that of writing to standard output names no file
+            raise
+        hint = "see that there is room on the disk and that the file may be read and written; --debug shows where it happened"
+        code, error = FAILED, _coded(BackendError.code, f"the system refused {failure.filename!r}: {failure.strerror}", hint)
     except Exception as failure:
         if debug:
             raise
@@ -67,6 +77,18 @@ def _run(arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
         code, error = FAILED, _coded("internal", f"unexpected {what}", "run it again with --debug and report what that shows")
     _report(error, as_json=as_json)
     return code
+
+
+def _open_missing_streams() -> None:
+    """Stands in for standard streams that were closed (`>&-`): the next file opened must not become one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
 
 
 def exit_code(error: RaglineError) -> int:

@@ -43,7 +43,7 @@ def root(
     """Documents in, cited answers out: a retrieval engine on one machine."""
     context.obj = Common(json, data_dir, collection, tenant, config, debug)
     if version:
-        typer.echo(f"ragline {__version__}")
+        typer.echo(f'{{"version": "{__version__}"}}' if json else f"ragline {__version__}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

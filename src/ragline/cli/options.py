@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragline.errors import FilterError, InputError, NotFoundError, RaglineError
+from ragline.errors import BackendError, FilterError, InputError, NotFoundError, RaglineError
 
 if TYPE_CHECKING:  # an engine takes as long to import as `--help` may take
     from ragline.engine import Engine
@@ -51,11 +52,11 @@ class Common:
         """An open engine.
 
         Raises:
-            NotFoundError: There is no data folder, and the command does not write: a question makes none.
+            NotFoundError: There is no store, and the command does not write: a question makes none.
         """
         settings = self.settings(**flags).settings
-        if not writes and not settings.data_dir.is_dir():
-            raise nothing_ingested(f"there is no data folder {str(settings.data_dir)!r}")
+        if not writes:
+            _must_hold_a_store(settings.data_dir)
         from ragline.engine import Engine
 
         async with Engine.open(settings=settings, announce=announce) as engine:
@@ -65,6 +66,21 @@ class Common:
 def nothing_ingested(what: str) -> RaglineError:
     """The error of a question to nothing."""
     return NotFoundError(what, hint="ingest something first: `ragline ingest PATH`; or name another with --data-dir or --collection")
+
+
+def _must_hold_a_store(data_dir: Path) -> None:
+    from ragline.storage.sqlite.store import FILE_NAME
+
+    try:
+        os.stat(data_dir / FILE_NAME)
+    except (FileNotFoundError, NotADirectoryError) as failure:
+        missing = f"there is no data folder {str(data_dir)!r}" if not os.path.isdir(data_dir) else f"there is no store in {str(data_dir)!r}"
+        raise nothing_ingested(missing) from failure
+    except (OSError, ValueError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else failure
+        raise BackendError(
+            f"the data folder {str(data_dir)!r} cannot be read: {reason}", hint="make it readable, or name another with --data-dir"
+        ) from failure
 
 
 def announce(sentence: str) -> None:
@@ -106,7 +122,7 @@ def json_object(text: str | None, flag: str, error: type[InputError] = FilterErr
         return None
     try:
         value = json.loads(text)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"{flag} is not JSON: {fault}", hint=f"""quote it for the shell: {flag} '{{"lang": "en"}}'""") from fault
     if not isinstance(value, dict):
         raise error(f"{flag} is not a JSON object: {text[:80]}", hint=f"""such as {flag} '{{"lang": "en"}}'""")

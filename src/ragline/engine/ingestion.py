@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from ragline.reading.documents import read_text
 from ragline.reading.reader import FileReader
 from ragline.reading.walk import find_files
 from ragline.storage.base import DocumentWrite, FileState, Store, StoredDocument
+from ragline.storage.encoding import check_document, metadata_to_json
 from ragline.types import Chunk, Document, FailedSource, Float16, IngestProgress, IngestReport, Scope, SkippedSource
 
 BATCH_SOURCES = 64
@@ -66,6 +68,7 @@ class Ingestion:
         workers: Workers,
         *,
         hidden: bool,
+        max_file_bytes: int,
         exclude: Sequence[Path] = (),
         retry_failed: bool = True,
         progress: Callable[[IngestProgress], None] | None = None,
@@ -77,6 +80,7 @@ class Ingestion:
         self._reader = reader
         self._workers = workers
         self._hidden = hidden
+        self._max_file_bytes = max_file_bytes
         self._exclude = exclude
         self._retry_failed = retry_failed
         self._progress = progress
@@ -122,11 +126,14 @@ class Ingestion:
 
     async def _find(self, sources: Iterable[Source]) -> Iterator[FoundFile | Document]:
         """Looks paths up first, so that progress knows its end; documents come as their iterable gives them."""
-        sources = iter(sources)
+        try:
+            sources = iter(sources)
+        except TypeError as failure:
+            raise _not_a_source(sources) from failure
         paths: list[str | Path] = []
         rest: Iterator[Source] = iter(())
         for source in sources:
-            if isinstance(source, Document):
+            if not isinstance(source, str | Path):
                 rest = itertools.chain([source], sources)
                 break
             paths.append(source)
@@ -142,11 +149,11 @@ class Ingestion:
             elif isinstance(source, str | Path):
                 yield from self._walk([source])
             else:
-                raise InputError(f"{type(source).__name__} cannot be ingested", hint="give paths, or ragline.Document(text=...)")
+                raise _not_a_source(source)
 
     def _walk(self, paths: Sequence[str | Path]) -> list[FoundFile]:
         files = []
-        self._folders.update(folder.absolute().resolve().as_uri() for folder in map(Path, paths) if folder.is_dir())
+        self._folders.update(Path(os.path.realpath(path)).as_uri() for path in paths if os.path.isdir(path))
         for entry in find_files(paths, hidden=self._hidden, exclude=self._exclude):
             if isinstance(entry, FoundFile):
                 if entry.uri not in self._found_uris:
@@ -211,10 +218,12 @@ class Ingestion:
                 return known
             if state.document_id is None and not self._retry_failed:
                 raise ReadError(state.error, hint=state.hint)
+        if not 0 < _size(file.path) <= self._max_file_bytes:
+            await self._reader.read(file.path)  # says what is wrong with it; hashing it could take for ever
         content_hash = await self._workers.run(_hash_file, file)
         if known is not None and known.content_hash == content_hash:
             return known
-        return _document_write(id, await self._reader.read(file.path), content_hash, file.source, {})
+        return await self._workers.run(_document_write, id, await self._reader.read(file.path), content_hash, file.source, {})
 
     def _chunk(self, writes: Sequence[DocumentWrite]) -> list[DocumentWrite]:
         chunked = []
@@ -333,17 +342,13 @@ def _hash_file(file: FoundFile) -> bytes:
             return hashlib.file_digest(content, lambda: hashlib.blake2b(b"file", digest_size=16)).digest()
     except OSError as failure:
         raise ReadError(
-            f"{file.source} cannot be read: {failure.strerror or failure}", hint="check that it exists and may be read"
+            f"it cannot be read: {failure.strerror or failure}", hint="check that it exists and that you may read it"
         ) from failure
 
 
 def _prepare_document(document: Document, id: str, known: StoredDocument | None) -> Outcome:
-    try:
-        metadata = json.dumps(dict(document.metadata), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as failure:
-        raise InputError(
-            f"the metadata of {id!r} is not JSON: {failure}", hint="use strings, numbers, booleans, null and lists"
-        ) from failure
+    metadata_to_json(id, document.metadata)  # refuses what is not JSON
+    metadata = json.dumps(dict(document.metadata), sort_keys=True, ensure_ascii=False)
     digest = hashlib.blake2b(b"text", digest_size=16)
     for part in (document.text, document.source or "", metadata):
         content = part.encode("utf-8", "surrogatepass")
@@ -354,4 +359,12 @@ def _prepare_document(document: Document, id: str, known: StoredDocument | None)
 
 
 def _document_write(id: str, read: ReadText, content_hash: bytes, source: str | None, metadata: dict[str, object]) -> DocumentWrite:
-    return DocumentWrite(id, read.text, content_hash, source, {**read.metadata, **metadata}, read.layout, read.media_type)
+    """The document to write; what the store would refuse is refused here, where it does not take others with it."""
+    write = DocumentWrite(id, read.text, content_hash, source, {**read.metadata, **metadata}, read.layout, read.media_type)
+    check_document(write)
+    metadata_to_json(id, write.metadata)
+    return write
+
+
+def _not_a_source(value: object) -> InputError:
+    return InputError(f"{type(value).__name__} cannot be ingested", hint="give paths, or ragline.Document(text=...)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from ragline.engine.ingestion import EMBED_AT_ONCE, passage_hash
 from ragline.engine.resources import Resources
 from ragline.errors import ConflictError, MissingVectorsError, NotFoundError
 from ragline.settings import EmbeddingSettings
-from ragline.storage.base import DocumentWrite, Head, StoredChunk, StoredDocument
+from ragline.storage.base import DocumentWrite, Head, StoredChunk, StoredDocument, Transaction
 from ragline.types import Chunk, IngestProgress, ReindexReport, Scope
 
-ATTEMPTS = 20
-"""How often preparing is resumed because documents changed meanwhile; each time only those are prepared."""
+ATTEMPTS = 5
+"""How often preparing is resumed because documents changed meanwhile; then nobody else writes while the rest is prepared."""
+
+
+DOCUMENTS_AT_ONCE = 64
+"""Documents cut and embedded together, and their vectors stored with one wait for the disk."""
 
 
 @dataclass(slots=True)
@@ -53,8 +57,9 @@ class Reindexing:
             if await self._switch(embedder, head):
                 break
         else:
-            raise ConflictError("the collection kept changing while it was reindexed", hint="reindex when fewer documents come in")
+            await self._switch_alone(embedder, progress)
         await self._resources.follower.rebuild(self._scope)
+        await self._resources.follower.views(self._scope, wait_s=self._resources.settings.index.wait_s)
         return ReindexReport(
             documents=len(self._prepared),
             chunks=sum(len(document.write.chunks) for document in self._prepared.values()),
@@ -78,7 +83,9 @@ class Reindexing:
             wanted["model"] = head.embedder["model"]
         return await self._resources.open_embedder(EmbeddingSettings(**wanted))
 
-    async def _prepare(self, embedder: Embedder, progress: Callable[[IngestProgress], None] | None) -> Head:
+    async def _prepare(
+        self, embedder: Embedder, progress: Callable[[IngestProgress], None] | None, transaction: Transaction | None = None
+    ) -> Head:
         """Cuts and embeds every document that was not prepared yet or has changed since; the head it saw."""
         head = await self._store.head(self._scope)
         chunking = self._resources.settings.chunking
@@ -88,28 +95,46 @@ class Reindexing:
         documents = await self._store.documents(self._scope)
         for gone in self._prepared.keys() - {document.id for document in documents}:
             del self._prepared[gone]
-        for done, document in enumerate(documents, start=1):
-            known = self._prepared.get(document.id)
-            if known is None or known.version != document.version:
-                await self._prepare_document(document, chunker, embedder, same_model=head.model == embedder.fingerprint)
+        for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
+            batch = documents[start : start + DOCUMENTS_AT_ONCE]
+            stale = [document for document in batch if not self._is_prepared(document)]
+            await self._prepare_batch(stale, chunker, embedder, transaction, same_model=head.model == embedder.fingerprint)
             if progress is not None:
                 seconds = time.perf_counter() - self._started
-                progress(IngestProgress(done, len(documents), self._embedded, seconds, document.source or document.id))
+                current = batch[-1].source or batch[-1].id
+                progress(IngestProgress(start + len(batch), len(documents), self._embedded, seconds, current))
         return head
 
-    async def _prepare_document(self, document: StoredDocument, chunker: Chunker, embedder: Embedder, *, same_model: bool) -> None:
-        stored = await self._store.text(self._scope, document.id)
-        if stored is None:
-            return  # deleted meanwhile: the next round does not list it
-        text, layout = stored
-        chunks = await self._resources.bulk_workers.run(chunker.chunk, text, layout)
-        hashes = [passage_hash(chunk) for chunk in chunks]
-        await self._embed(embedder, dict(zip(hashes, chunks, strict=True)))
-        changed = not same_model or _spans(await self._store.chunks(self._scope, document.id)) != _spans(chunks)
-        write = DocumentWrite(document.id, "", document.content_hash, chunks=chunks, passage_hashes=hashes)
-        self._prepared[document.id] = Prepared(document.version, write, changed)
+    def _is_prepared(self, document: StoredDocument) -> bool:
+        known = self._prepared.get(document.id)
+        return known is not None and known.version == document.version
 
-    async def _embed(self, embedder: Embedder, missing: dict[bytes, Chunk]) -> None:
+    async def _prepare_batch(
+        self,
+        documents: Sequence[StoredDocument],
+        chunker: Chunker,
+        embedder: Embedder,
+        transaction: Transaction | None,
+        *,
+        same_model: bool,
+    ) -> None:
+        cut: list[tuple[StoredDocument, list[Chunk], list[bytes]]] = []
+        for document in documents:
+            stored = await self._store.text(self._scope, document.id)
+            if stored is None:
+                continue  # deleted meanwhile: the next round does not list it
+            chunks = await self._resources.bulk_workers.run(chunker.chunk, *stored)
+            cut.append((document, chunks, [passage_hash(chunk) for chunk in chunks]))
+        await self._embed(
+            embedder, {hash: chunk for _, chunks, hashes in cut for hash, chunk in zip(hashes, chunks, strict=True)}, transaction
+        )
+        for document, chunks, hashes in cut:
+            changed = not same_model or _spans(await self._store.chunks(self._scope, document.id)) != _spans(chunks)
+            kept = [replace(chunk, token_ids=None) for chunk in chunks]  # they are embedded: all documents are held until the switch
+            write = DocumentWrite(document.id, "", document.content_hash, chunks=kept, passage_hashes=hashes)
+            self._prepared[document.id] = Prepared(document.version, write, changed)
+
+    async def _embed(self, embedder: Embedder, missing: dict[bytes, Chunk], transaction: Transaction | None) -> None:
         """Stores the vectors of passages as they come, so that a reindex cut short goes on where it was."""
         for hash in await self._store.vectors(self._scope.tenant, embedder.fingerprint, list(missing)):
             del missing[hash]
@@ -117,25 +142,45 @@ class Reindexing:
         for start in range(0, len(hashes), EMBED_AT_ONCE):
             part = hashes[start : start + EMBED_AT_ONCE]
             vectors = (await embedder.embed_passages([missing[hash] for hash in part])).astype(np.float16)
-            async with self._store.transaction() as transaction:
+            if transaction is not None:
                 await transaction.put_vectors(self._scope.tenant, embedder.fingerprint, part, vectors)
+            else:
+                async with self._store.transaction() as own:
+                    await own.put_vectors(self._scope.tenant, embedder.fingerprint, part, vectors)
             self._embedded += len(part)
 
     async def _switch(self, embedder: Embedder, head: Head) -> bool:
+        """Switches where nothing has changed since `head`; whether it did, or need not."""
         if head.model == embedder.fingerprint and not any(document.changed for document in self._prepared.values()):
             return True
         try:
             async with self._store.transaction() as transaction:
-                return await transaction.swap_model(
-                    self._scope,
-                    [document.write for document in self._prepared.values()],
-                    expected_lsn=head.lsn,
-                    model=embedder.fingerprint,
-                    embedder=embedder.description,
-                )
+                return await self._swap(transaction, embedder, head)
         except MissingVectorsError:
             self._prepared.clear()  # pruned meanwhile by another process: embed what is missing again
             return False
+
+    async def _switch_alone(self, embedder: Embedder, progress: Callable[[IngestProgress], None] | None) -> None:
+        """Prepares what is left and switches in one transaction: everyone else's writes wait."""
+        async with self._store.transaction() as transaction:
+            head = await self._prepare(embedder, progress, transaction)
+            try:
+                switched = await self._swap(transaction, embedder, head)
+            except MissingVectorsError:
+                self._prepared.clear()
+                head = await self._prepare(embedder, progress, transaction)
+                switched = await self._swap(transaction, embedder, head)
+            if not switched:
+                raise ConflictError("the collection changed while it was reindexed", hint="reindex it again")
+
+    async def _swap(self, transaction: Transaction, embedder: Embedder, head: Head) -> bool:
+        return await transaction.swap_model(
+            self._scope,
+            [document.write for document in self._prepared.values()],
+            expected_lsn=head.lsn,
+            model=embedder.fingerprint,
+            embedder=embedder.description,
+        )
 
 
 def _spans(chunks: Sequence[Chunk | StoredChunk]) -> list[tuple[int, int, str, int | None]]:

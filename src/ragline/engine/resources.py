@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
@@ -46,6 +47,8 @@ class Resources:
         self.own_embedder = embedder
         self._own_generator = generator
         self._held: AsyncExitStack | None = None
+        self._users = 0
+        self._unused = asyncio.Event()
         self._embedders: dict[tuple[str, str], Embedder] = {}
         self._opening = asyncio.Lock()
 
@@ -55,12 +58,11 @@ class Resources:
             return
         data_dir = self.settings.data_dir
         try:
+            data_dir = Path(os.path.abspath(data_dir))  # it stays where it is when the program changes its working folder
             data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as failure:
-            raise BackendError(
-                f"the data folder {data_dir} cannot be made: {failure.strerror or failure}",
-                hint="choose a folder that can be written with --data-dir or RAGLINE_DATA_DIR",
-            ) from failure
+        except (OSError, ValueError) as failure:
+            raise _unwritable(data_dir, "made", failure) from failure
+        self.settings = self.settings.model_copy(update={"data_dir": data_dir})
         cores = _cores()
         async with AsyncExitStack() as held:
             self.question_workers = Workers("ragline-question", cores)
@@ -74,19 +76,45 @@ class Resources:
             self.reader = FileReader(self.settings.reading)
             held.push_async_callback(self.reader.close)
             self.follower = Follower(self.store, data_dir / "views", self.settings.index, index_workers)
-            await self.follower.start()
+            try:
+                await self.follower.start()
+            except OSError as failure:
+                raise _unwritable(data_dir / "views", "written", failure) from failure
             held.push_async_callback(self.follower.close)
             self._held = held.pop_all()
 
     async def close(self) -> None:
-        """Closes everything, last opened first. Twice is harmless."""
+        """Waits for what is under way, then closes everything, last opened first. Twice is harmless."""
         held, self._held = self._held, None
-        if held is not None:
+        if held is None:
+            return
+        try:
+            while self._users:
+                self._unused.clear()
+                await self._unused.wait()
+        finally:
             for part in (*self._embedders.values(), self.own_embedder, self._own_generator):
                 if part is not None:
                     held.push_async_callback(part.close)
             self._embedders = {}
             await held.aclose()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps everything open while it lasts.
+
+        Raises:
+            BackendError: It was not opened, or is being closed.
+        """
+        if self._held is None:
+            raise BackendError("the engine is not open", hint="use it within `async with Engine.open(...)`")
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
 
     async def embedder_for(self, scope: Scope) -> Embedder:
         """The embedder of a collection; for an empty one, the one that the settings name.
@@ -136,6 +164,14 @@ def _follow_collection(settings: EmbeddingSettings, head: Head) -> EmbeddingSett
     if head.model and settings.precision == "auto":
         followed["precision"] = head.embedder["precision"]
     return settings.model_copy(update=followed)
+
+
+def _unwritable(folder: Path, done: str, failure: OSError | ValueError) -> BackendError:
+    reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else failure
+    return BackendError(
+        f"the data folder {folder} cannot be {done}: {reason}",
+        hint="make room on the disk and the folder writable, or choose another with --data-dir or RAGLINE_DATA_DIR",
+    )
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from ragline.embedding.base import Embedder
 from ragline.engine.resources import Resources
 from ragline.errors import CorruptionError, ModelMismatchError
 from ragline.filters import Filter
-from ragline.retrieval.hybrid import COLLECTION_SHIFT, Mode, Ranked, Target, search_views
+from ragline.retrieval.hybrid import COLLECTION_SHIFT, DENSE_NOT_READY, Mode, Ranked, Target, search_views
 from ragline.storage.base import Head, StoredChunk
 from ragline.types import Float32, Scope, ScoredChunk, SearchResult
 
 VIEW_WAIT_S = 0.05
 """How long a question waits for the views to reach the store's head before it is answered with the lag stated."""
 
+OVERTAKEN_WAIT_S = 0.25
+"""How long it waits, where the views are this process's own work, after a commit overtook it."""
+
 ATTEMPTS = 3
-"""A search that met a row deleted meanwhile runs again at the new head, twice at most."""
+"""A search that a commit overtook (it met a deleted row, or may lack a replaced one) runs again at the new head, twice at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,49 +41,63 @@ class Search:
     scopes: Sequence[Scope]
 
     async def run(self, resources: Resources) -> SearchResult:
-        """Searches; again where a document changed or an index file proved damaged while it ran."""
+        """Searches; again where a commit overtook it or an index file proved damaged while it ran."""
         started = time.perf_counter()
         for attempt in range(ATTEMPTS):
-            targets, heads = await self._targets(resources)
+            # Views that this process itself brings to the head are on their way: better wait than miss a document. For another
+            # process, which may be stopped, nobody waits twice.
+            wait_s = OVERTAKEN_WAIT_S if attempt and resources.follower.is_indexer else VIEW_WAIT_S
+            targets, heads = await self._targets(resources, wait_s)
             embedder = await self._embedder(resources, heads)
             epochs = [target.views.epoch for target in targets]
             waited = time.perf_counter()
             try:
-                job = self._search_once(resources, embedder, targets, waited)
-                if embedder is None or (embedder.is_local and resources.store.is_local):
-                    ranked, chunks, timings = await resources.question_workers.run(drive, job)
-                else:
-                    ranked, chunks, timings = await job
+                ranked, chunks, timings = await self._job(resources, embedder, targets, waited)
             except CorruptionError:
                 if attempt == ATTEMPTS - 1:
                     raise
                 for target, epoch in zip(targets, epochs, strict=True):
                     await resources.follower.mend(target.views, epoch)
                 continue
-            if None not in chunks:
+            lags = [head.lsn - max(lsn, 0) for head, lsn in zip(heads, ranked.lsns, strict=True)]
+            ahead = self.documents is not None and min(lags) < 0  # of the commit that the documents' rows are of
+            overtaken = ranked.torn or None in chunks or DENSE_NOT_READY in ranked.degraded or ahead
+            if not overtaken or (max(lags) > 0 and not resources.follower.is_indexer):
                 break
-        dropped = chunks.count(None)
-        lags = [max(0, head.lsn - lsn) for head, lsn in zip(heads, ranked.lsns, strict=True)]
         timings = {"wait_ms": (waited - started) * 1000, **timings}
         timings["total_ms"] = (time.perf_counter() - started) * 1000
         return SearchResult(
             hits=tuple(self._hits(ranked, chunks)),
             lsn=ranked.lsns[0] if len(self.scopes) == 1 else {s.collection: lsn for s, lsn in zip(self.scopes, ranked.lsns, strict=True)},
-            lag=max(max(lags), 1 if dropped else 0),
+            lag=max(*lags, 1 if overtaken else 0),
             degraded=ranked.degraded,
             timings=timings,
         )
 
-    async def _targets(self, resources: Resources) -> tuple[list[Target], list[Head]]:
-        targets, heads = [], []
-        for scope in self.scopes:
-            views, head = await resources.follower.views(scope, wait_s=VIEW_WAIT_S)
-            rows = None
-            if self.documents is not None:
-                rows = BitMap64(await resources.store.rows(scope, self.documents))
-            targets.append(Target(views, rows))
-            heads.append(head)
-        return targets, heads
+    async def _targets(self, resources: Resources, wait_s: float) -> tuple[list[Target], list[Head]]:
+        if len(self.scopes) == 1:  # the common case needs no task of its own
+            target, head = await self._target(resources, self.scopes[0], wait_s)
+            return [target], [head]
+        found = await asyncio.gather(*(self._target(resources, scope, wait_s) for scope in self.scopes))
+        return [target for target, _ in found], [head for _, head in found]
+
+    async def _target(self, resources: Resources, scope: Scope, wait_s: float) -> tuple[Target, Head]:
+        for _ in range(ATTEMPTS):
+            views, head = await resources.follower.views(scope, wait_s=wait_s)
+            if self.documents is None:
+                return Target(views), head
+            rows = BitMap64(await resources.store.rows(scope, self.documents))
+            seen, head = head, await resources.store.head(scope)
+            if seen.lsn == head.lsn:  # else the rows may be of another commit than the views
+                break
+        return Target(views, rows), head
+
+    async def _job(
+        self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], queued: float
+    ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
+        if embedder is None or (embedder.is_local and resources.store.is_local):
+            return await resources.question_workers.run(lambda: drive(self._search_once(resources, embedder, targets, queued)))
+        return await self._search_once(resources, embedder, targets, queued)
 
     async def _embedder(self, resources: Resources, heads: Sequence[Head]) -> Embedder | None:
         """The embedder of the collections searched; None where there is nothing to embed for."""
@@ -109,6 +127,7 @@ class Search:
             targets,
             self.question,
             vector,
+            model=embedder.fingerprint if embedder is not None else "",
             top_k=self.top_k,
             mode=self.mode,
             filter=self.filter,

@@ -16,7 +16,7 @@ from ragline.generation import terms
 from ragline.generation.passages import Sentence, introduces, is_list_item, quotable
 from ragline.types import Float32, ScoredChunk
 
-MAX_EMBEDDED = 16
+MAX_EMBEDDED = 12
 """How many sentences are compared with the question by meaning. The rest share too few words with it."""
 
 MAX_PARTS = 4
@@ -25,8 +25,14 @@ MAX_PARTS = 4
 FOUND = 0.40
 """A sentence of this score answers. Of questions whose paragraph had been taken away, one in four still reaches it."""
 
-FOUND_WITHOUT_NAME = 0.50
-"""The same, where a number or a name of the question stands nowhere in the evidence."""
+FOUND_WITHOUT_NAME = 0.46
+"""The same, where a name or a number of the question stands nowhere in the evidence."""
+
+OTHER_WORDS = 0.15
+"""A sentence that shares no words with the question answers it where its cosine alone exceeds `FOUND` by this,"""
+
+STANDS_OUT = 0.2
+"""and the median cosine of the sentences by this: a model that does not know the language finds all alike."""
 
 CONTEXT_WEIGHT = 0.5
 """What a word counts that stands in the context of a sentence (heading, sentence before it) and not in itself."""
@@ -34,8 +40,11 @@ CONTEXT_WEIGHT = 0.5
 CLOSE = 0.1
 """Further sentences are quoted that score so near to the best."""
 
-ADDS = 0.2
-"""Further sentences are quoted that cover so large a share of the question's words which no sentence before them did."""
+ADDS = 0.15
+"""Further sentences are quoted that hold so large a share of the question's words which no sentence before them did,"""
+
+NEARLY = 0.1
+"""and whose score is short of an answer's by no more than this: they answer the rest of the question."""
 
 SAME = 0.92
 """Two sentences of this cosine say the same."""
@@ -47,13 +56,16 @@ class Plan:
 
     Attributes:
         parts: The whole question; where it has several sentences, each of them as well.
-        sentences: At most `MAX_EMBEDDED`, in the order of the evidence.
+        quotable: Every sentence of the evidence, in order.
+        sentences: Those that may answer, at most `MAX_EMBEDDED`, in the same order.
+        contexts: What each is embedded with: the question it answers, or its heading.
         coverage: `(parts, sentences)`, the share of each part's words that a sentence covers with its context.
         own: `(parts, sentences, terms)` float32: what each term weighs that the sentence itself holds.
         bars: `(parts,)`, the score from which a part counts as answered.
     """
 
     parts: tuple[str, ...]
+    quotable: Sequence[Sentence]
     sentences: tuple[Sentence, ...]
     contexts: tuple[str, ...]
     coverage: Float32
@@ -78,16 +90,18 @@ def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
     own = terms.hits(asked, [terms.words(sentence.text) for sentence in sentences])
     near = terms.hits(asked, [terms.words(f"{evidence[s.chunk].heading} {s.context}") for s in sentences])
     weights = terms.weights(asked, own)
-    of_part = np.array([[term in words for term in asked] for words in map(terms.words, parts)], np.float32) * weights
-    shares = of_part / of_part.sum(axis=1, keepdims=True)
+    words_of = [frozenset(terms.words(part)) for part in parts]
+    of_part = np.array([[term in part for term in asked] for part in words_of], np.float32) * weights
+    shares = of_part / np.maximum(of_part.sum(axis=1, keepdims=True), 1e-9)
     coverage = shares @ np.maximum(own, CONTEXT_WEIGHT * near).T.astype(np.float32)
-    nowhere = {term for term, seen in zip(asked, (own | near).any(axis=0).tolist(), strict=True) if not seen}
+    nowhere = {term for term, seen in zip(asked, np.any(own | near, axis=0).tolist(), strict=True) if not seen}
     bars = np.array([FOUND_WITHOUT_NAME if terms.names(part) & nowhere else FOUND for part in parts], np.float32)
     # The likeliest by words and by their chunk's rank; a stable sort, so that ties go to the better chunk.
     ranks = 1.0 - np.array([sentence.chunk for sentence in sentences]) / len(evidence)
     kept = np.sort(np.argsort(-(coverage.max(axis=0) + ranks), kind="stable")[:MAX_EMBEDDED])
     return Plan(
         parts,
+        sentences,
         tuple(sentences[i] for i in kept),
         tuple(contexts[i] for i in kept),
         coverage[:, kept],
@@ -99,7 +113,8 @@ def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
 def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int) -> list[Sentence]:
     """The sentences that answer, in the order to be told; empty where none does.
 
-    A sentence scores half by its words (`coverage`) and half by its meaning (cosine). First comes the best of each
+    A sentence scores half by its words (`coverage`) and half by its meaning (cosine), or by its meaning alone where
+    it says the same in other words. First comes the best of each
     part of the question, then what scores close to the best or covers words that nothing before it did, and a list
     after the sentence that announces it. Sentences of one chunk stand together, in its order.
 
@@ -110,8 +125,7 @@ def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int
         max_sentences: At most so many.
     """
     asked, told = vectors[: len(plan.parts)], vectors[len(plan.parts) :]
-    cosines = (asked @ told.T - unrelated) / (1.0 - unrelated)
-    scores = 0.5 * (cosines + plan.coverage)
+    scores = _scores((asked @ told.T - unrelated) / (1.0 - unrelated), plan.coverage)
     answered = np.flatnonzero(scores.max(axis=1) >= plan.bars)
     if not answered.size:
         return []
@@ -129,7 +143,14 @@ def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int
             break
         if _adds(plan, scores, answered, chosen, i) or best[i] >= weakest - CLOSE:
             _append(chosen, i, alike)
-    return _in_telling_order([plan.sentences[i] for i in _with_lists(plan, chosen, max_sentences)])
+    return _in_telling_order(_with_lists([plan.sentences[i] for i in chosen], plan.quotable, max_sentences))
+
+
+def _scores(cosines: Float32, coverage: Float32) -> Float32:
+    """Of each sentence for each part: `(parts, sentences)`."""
+    stands_out = cosines - np.median(cosines, axis=1, keepdims=True) >= STANDS_OUT
+    scores: Float32 = np.maximum(0.5 * (cosines + coverage), np.where(stands_out, cosines - OTHER_WORDS, -1.0))
+    return scores
 
 
 def _parts(question: str) -> tuple[str, ...]:
@@ -150,21 +171,19 @@ def _append(chosen: list[int], i: int, alike: terms.Hits) -> None:
 def _adds(plan: Plan, scores: Float32, answered: NDArray[np.int64], chosen: list[int], i: int) -> bool:
     """Whether a sentence that nearly answers holds much of a part's words that no chosen sentence holds."""
     fresh = np.maximum(plan.own[answered, i] - plan.own[answered][:, chosen].max(axis=1), 0.0).sum(axis=1)
-    return bool(((fresh >= ADDS) & (scores[answered, i] >= plan.bars[answered])).any())
+    return bool(((fresh >= ADDS) & (scores[answered, i] >= plan.bars[answered] - NEARLY)).any())
 
 
-def _with_lists(plan: Plan, chosen: list[int], max_sentences: int) -> list[int]:
+def _with_lists(chosen: Sequence[Sentence], quotable: Sequence[Sentence], max_sentences: int) -> list[Sentence]:
     """The chosen sentences and, while there is room, the list items that follow one that announces them."""
-    chosen = list(chosen)
-    for i in tuple(chosen):
-        if introduces(plan.sentences[i]):
-            for j in range(i + 1, len(plan.sentences)):
-                item = plan.sentences[j]
-                if len(chosen) >= max_sentences or item.context != plan.sentences[i].text or not is_list_item(item):
-                    break
-                if j not in chosen:
-                    chosen.append(j)
-    return chosen
+    whole = list(chosen)
+    for sentence in filter(introduces, chosen):
+        for item in quotable[quotable.index(sentence) + 1 :]:
+            if len(whole) >= max_sentences or item.chunk != sentence.chunk or item.context != sentence.text or not is_list_item(item):
+                break
+            if item not in whole:
+                whole.append(item)
+    return whole
 
 
 def _in_telling_order(chosen: list[Sentence]) -> list[Sentence]:

@@ -28,6 +28,7 @@ _UNSPACED = re.compile(
     "\uac00-\ud7a3"  # Korean: spaced, but with particles attached to words
     "]+"
 )
+_FEWEST_LETTERS = 3
 _STEM_LETTERS = 4
 _ENDING_LETTERS = 3
 _LONG_LETTERS = 8
@@ -35,23 +36,18 @@ _LONG_LETTERS = 8
 
 def words(text: str) -> list[str]:
     """The words of a text in order, without case and compatibility forms; pairs of characters in unspaced scripts."""
-    if not text.isascii():
-        text = _UNSPACED.sub(_pairs, unicodedata.normalize("NFKC", text))
-    return _WORD.findall(text.casefold())
+    return _WORD.findall(_spaced(text).casefold())
 
 
 def names(question: str) -> frozenset[str]:
-    """The words of a question that no other word can stand for: those with a digit or a capital, not the first.
+    """The words of a question that hardly another can stand for: with a digit, or with a capital and not the first.
 
     Capitals tell nothing where every letter is one.
     """
-    if not question.isascii():
-        question = unicodedata.normalize("NFKC", question)
     shouted = question.upper() == question
-    found = (match.group() for match in _WORD.finditer(question))
     return frozenset(
         word.casefold()
-        for place, word in enumerate(found)
+        for place, word in enumerate(_WORD.findall(_spaced(question)))
         if _has_digit(word) or (place > 0 and not shouted and len(word) > 1 and word[0].isupper())
     )
 
@@ -64,12 +60,12 @@ def hits(terms: Sequence[str], texts: Sequence[Iterable[str]]) -> Hits:
         texts: The words of each text.
     """
     vocabularies = [frozenset(text) for text in texts]
-    by_stem: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for word in frozenset().union(*vocabularies):
-        by_stem.setdefault(word[:_STEM_LETTERS], []).append(word)
+        alike.setdefault(word[:_FEWEST_LETTERS], []).append(word)
     found = np.zeros((len(texts), len(terms)), np.bool_)
     for column, term in enumerate(terms):
-        forms = {word for word in by_stem.get(term[:_STEM_LETTERS], ()) if _same(term, word)}
+        forms = {word for word in alike.get(term[:_FEWEST_LETTERS], ()) if _same(term, word)}
         found[:, column] = [not forms.isdisjoint(vocabulary) for vocabulary in vocabularies] if forms else False
     return found
 
@@ -89,17 +85,24 @@ def weights(terms: Sequence[str], found: Hits) -> Float32:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two words that begin alike are forms of one: "rotate" and "rotated", "Schlüssel" and "Schlüssels"."""
+    """Whether two words that begin alike are forms of one: "key" and "keys", "rotate" and "rotation"."""
     if one == other:
         return True
-    if min(len(one), len(other)) < _STEM_LETTERS or _has_digit(one + other):
+    shorter, longer = sorted((len(one), len(other)))
+    if shorter < _FEWEST_LETTERS or _has_digit(one + other):
         return False
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-    return shared >= _STEM_LETTERS and max(len(one), len(other)) - shared <= _ENDING_LETTERS
+    if shared < _STEM_LETTERS:
+        return shared == shorter == longer - 1
+    return longer - shared <= _ENDING_LETTERS
 
 
 def _has_digit(word: str) -> bool:
     return any(character.isdigit() for character in word)
+
+
+def _spaced(text: str) -> str:
+    return text if text.isascii() else _UNSPACED.sub(_pairs, unicodedata.normalize("NFKC", text))
 
 
 def _pairs(run: re.Match[str]) -> str:

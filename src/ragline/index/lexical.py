@@ -1,7 +1,7 @@
 """Finds rows by words: BM25 over passages, kept by tantivy in files of its own.
 
-Scores are tantivy's BM25: k1 1.2, b 0.75, lengths quantised to one byte. Source: Robertson and Zaragoza, "The
-Probabilistic Relevance Framework: BM25 and Beyond" (2009); tantivy, https://github.com/quickwit-oss/tantivy.
+Scores are tantivy's BM25: k1 1.2, b 0.75 on padded lengths (see `lexical_analysis.PADDING_TERMS`) of which one byte is
+kept. Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009); tantivy, https://github.com/quickwit-oss/tantivy.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tantivy.tantivy import __version__ as tantivy_version
 
 from ragline.errors import BackendError, CorruptionError
 from ragline.index import lexical_files as files
-from ragline.index.lexical_analysis import normalised, text_analyzer
+from ragline.index.lexical_analysis import PADDING_TERM, normalised, padded, text_analyzer
 from ragline.index.lexical_files import Commit
 from ragline.types import Float32, Int64
 
-FORMAT = 1
+FORMAT = 2
 """Rises when passages are analysed or stored in another way; an index of another format is rebuilt."""
 
 MAX_TERMS = 64
@@ -139,6 +139,25 @@ class LexicalIndex:
         """The share of deleted documents in the newest commit: BM25's statistics still count them."""
         return self._newest.deleted_fraction
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether `reload` would move searches, to a commit that was made or read already."""
+        return self._newest is not self._served
+
+    def holds(self, rows: BitMap64) -> bool:
+        """Whether the newest commit has all of these rows."""
+        return self._held(rows) == len(rows)
+
+    @staticmethod
+    def committed_lsn(folder: Path, *, incarnation: str, language: str) -> int:
+        """The log position of the last commit in a folder, from its small files only; -1 where no index there can be used."""
+        identity = {"format": FORMAT, "incarnation": incarnation, "language": language, "tantivy": tantivy_version}
+        with suppress(CorruptionError, OSError):
+            path = files.current_generation(folder)
+            found = files.read_generation(path, identity, None) if path is not None else None
+            return found.commit.lsn if found is not None else -1
+        return -1
+
     # Searching
 
     def search(self, question: str, top_k: int, allowed: BitMap64 | None = None) -> tuple[Int64, Float32]:
@@ -174,6 +193,7 @@ class LexicalIndex:
     def _terms(self, question: str, searcher: Searcher) -> list[tuple[str, int]]:
         """The question's distinct terms and how often it has each; of too many, the rarest."""
         terms = Counter(self._analyzer.analyze(normalised(question)))
+        terms.pop(PADDING_TERM, None)
         if len(terms) <= MAX_TERMS:
             return list(terms.items())
         found = [(documents, term) for term in terms if (documents := searcher.doc_freq(_PASSAGE, term))]
@@ -224,7 +244,7 @@ class LexicalIndex:
                 self._dropped |= gone
                 self._changed = True
             for row, passage in zip(rows.tolist(), passages, strict=True):
-                writer.add_document(tantivy.Document(row=row, passage=normalised(passage)))
+                writer.add_document(tantivy.Document(row=row, passage=padded(passage)))
             if rows.size:
                 self._added.update(rows.tolist())
                 self._highest_row = max(self._highest_row, int(rows[-1]))
@@ -336,10 +356,10 @@ class LexicalIndex:
         self._newest = _Snapshot(self._index.searcher(), generation.commit.lsn, generation.deleted_fraction)
 
     def _stand_at_last_commit(self) -> None:
-        """For the writer, which need not check its own segment files."""
+        """For the writer, which need not check its own segment files. A merge may end at any moment and replace them."""
         assert self._index is not None
         self._index.reload()
-        generation = files.read_generation(self._path, self._identity, None)
+        generation = files.settled(self._path, lambda: files.read_generation(self._path, self._identity, None))
         assert generation is not None
         self._stand_at(generation)
 
@@ -370,7 +390,7 @@ class LexicalIndex:
         self._added, self._dropped, self._changed = BitMap64(), BitMap64(), False
 
     def _held(self, rows: BitMap64) -> int:
-        """How many of the rows the last commit holds."""
+        """How many of the rows the newest commit holds."""
         if not rows:
             return 0
         query = Query.term_set_query(_SCHEMA, _ROW, list(rows))

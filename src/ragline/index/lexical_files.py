@@ -34,6 +34,7 @@ Look: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 META = "meta.json"
 MANIFEST = "MANIFEST"
 CURRENT = "CURRENT"
+_MANAGED = ".managed.json"
 
 _READ_ATTEMPTS = 50
 _SEGMENT_SUFFIXES = (".fast", ".fieldnorm", ".idx", ".pos", ".store", ".term")
@@ -128,7 +129,7 @@ def read_generation(path: Path, identity: Mapping[str, Any], verified: dict[str,
     if schema != manifest["identity"]["schema"]:
         raise CorruptionError(f"{path / META} names other fields than this index has")
     commit = _find_commit(path, [Commit(**fields) for fields in manifest["commits"]], opstamp, live)
-    _check_managed(path / ".managed.json", names)
+    _check_managed(path / _MANAGED, names)
     if verified is not None:
         _check_segments(path, names, verified)
     return Generation(manifest["identity"], commit, meta, deleted / (live + deleted) if deleted else 0.0)
@@ -150,12 +151,21 @@ def consistently(folder: Path, read: Callable[[], T]) -> T:
         CorruptionError: It is damaged.
         OSError: It cannot be read.
     """
+    return _until_settled(lambda: look(folder), read)
+
+
+def settled(path: Path, read: Callable[[], T]) -> T:
+    """As `consistently`, for one generation, served or not, while its own writer merges."""
+    return _until_settled(lambda: tuple(_stamp(path / name) for name in (MANIFEST, META, _MANAGED)), read)
+
+
+def _until_settled(glance: Callable[[], Look], read: Callable[[], T]) -> T:
     for attempt in range(_READ_ATTEMPTS):
-        before = look(folder)
+        before = glance()
         try:
             return read()
         except (CorruptionError, FileNotFoundError, ValueError) as failure:  # ValueError: tantivy refuses it
-            if attempt == _READ_ATTEMPTS - 1 or look(folder) == before:
+            if attempt == _READ_ATTEMPTS - 1 or glance() == before:
                 raise failure if isinstance(failure, CorruptionError) else CorruptionError(str(failure)) from failure
         time.sleep(0.001)
     raise AssertionError("the last attempt returns or raises")

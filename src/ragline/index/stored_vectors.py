@@ -132,6 +132,12 @@ class StoredVectors:
         """The vectors behind the mapped ones, `(count - mapped_count, dimension)`; not a copy."""
         return self._tail[: self._tail_count]
 
+    def copy(self) -> StoredVectors:
+        """The same vectors, to be appended to apart; what is mapped is shared."""
+        copy = StoredVectors(self.dimension, self.mapped)
+        copy._tail, copy._tail_count = self.tail.copy(), self._tail_count
+        return copy
+
     def append(self, vectors: Float16) -> None:
         """Adds `(n, dimension)` vectors at the next positions."""
         needed = self._tail_count + len(vectors)

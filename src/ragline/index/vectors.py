@@ -142,6 +142,23 @@ class VectorIndex:
             self._scan.add(np.arange(start, start + len(rows)), vectors)
         self._adapt()
 
+    def is_outgrown_by(self, removed: int, added: int) -> bool:
+        """Whether applying about so many rows would train codes or compact vectors, and so take long."""
+        live, most = self._live - removed, self._live + added
+        if self._stored.count - live > max(_COMPACTION_ROWS, live // 2):
+            return True
+        if isinstance(self._scan, QuantisedScan):
+            return live < self._exact_below // 2 or most >= _RETRAINING_GROWTH * self._scan.trained_rows
+        return most >= self._exact_below and sub_dimension(self.dimension) is not None
+
+    def successor(self) -> VectorIndex:
+        """The same rows with codes trained anew: to be changed while this index, which stays as it is, is searched.
+
+        Raises:
+            CorruptionError: A vector lies in a damaged block of the snapshot.
+        """
+        return VectorIndex.restore(self._stored.copy(), self.rows, self.alive, None, exact_below=self._exact_below, rerank=self._rerank)
+
     def search(self, question: Float32, top_k: int, allowed: BitMap64 | None = None) -> tuple[Int64, Float32]:
         """The `top_k` rows of highest inner product: rows and scores, best first, ties by row ascending.
 

@@ -12,12 +12,15 @@ import numpy as np
 from pyroaring import BitMap64
 
 from ragline.filters import Filter
-from ragline.index.follower import ScopeViews
+from ragline.index.views import ScopeViews
 from ragline.retrieval.fusion import Fused, Leg, convex, reciprocal_rank
 from ragline.settings import RetrievalSettings
 from ragline.types import Float32, Int64
 
 Mode = Literal["hybrid", "dense", "lexical"]
+
+DENSE_NOT_READY = "dense_index_not_ready"
+"""Degraded: the collection has changed its model, and its views hold the vectors of the old one still."""
 
 COLLECTION_SHIFT = 48
 """A row of the n-th collection searched is named `n << 48 | row`, so that several collections fuse as one."""
@@ -31,6 +34,7 @@ class Ranked:
         keys: `(n,)` int64, best first, ties by key: `collection << 48 | row`.
         scores: `(n,)` float32; dense and lexical: the same with NaN where a leg did not score the row.
         lsns: Where each collection's views stood.
+        torn: Whether a document may be missing from them, see `ScopeViews`.
     """
 
     keys: Int64
@@ -38,6 +42,7 @@ class Ranked:
     dense: Float32
     lexical: Float32
     lsns: tuple[int, ...]
+    torn: bool = False
     degraded: tuple[str, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
 
@@ -55,6 +60,7 @@ def search_views(
     question: str,
     vector: Float32 | None,
     *,
+    model: str,
     top_k: int,
     mode: Mode,
     filter: Filter | None,
@@ -67,6 +73,7 @@ def search_views(
 
     Args:
         vector: The question's, `(dimension,)`; None in lexical mode.
+        model: Fingerprint of the model that made it: vectors of another one are not searched.
     """
     depth = max(settings.candidates, top_k)
     timings: dict[str, float] = {}
@@ -74,6 +81,7 @@ def search_views(
     lexical: list[Leg] = []
     degraded: list[str] = []
     with ExitStack() as held:
+        # One thread changes views, so at most one writer waits, and readers of several scopes cannot wait in a circle.
         for target in targets:
             held.enter_context(target.views.reading())
         started = time.perf_counter()
@@ -81,23 +89,33 @@ def search_views(
         started = _clock(timings, "filter_ms", started) if filter is not None else started
         if mode != "lexical" and vector is not None:
             for number, (target, rows) in enumerate(zip(targets, allowed, strict=True)):
-                if target.views.dense is not None:
+                if target.views.dense is not None and target.views.model == model:
                     found, scores = target.views.dense.search(vector, depth, rows)
                     dense.append((_keys(number, found), scores))
+                elif target.views.dense is not None:
+                    degraded.append(DENSE_NOT_READY)
             started = _clock(timings, "dense_ms", started)
         if mode != "dense":
             for number, (target, rows) in enumerate(zip(targets, allowed, strict=True)):
                 if target.views.lexical is not None:
                     found, scores = target.views.lexical.search(question, depth, rows)
                     lexical.append((_keys(number, found), scores))
-                elif target.views.lsn > 0:
+                elif target.views.model or target.views.lsn < 0:
                     degraded.append("lexical_index_not_ready")
             started = _clock(timings, "lexical_ms", started)
-        fused = _fuse(dense, lexical, targets, vector, mode, settings)
+        fused = _fuse(dense, lexical, targets, None if DENSE_NOT_READY in degraded else vector, mode, settings)
         _clock(timings, "fuse_ms", started)
         lsns = tuple(target.views.lsn for target in targets)
+        torn = any(target.views.torn for target in targets)
     return Ranked(
-        fused.rows[:top_k], fused.scores[:top_k], fused.dense[:top_k], fused.lexical[:top_k], lsns, tuple(dict.fromkeys(degraded)), timings
+        fused.rows[:top_k],
+        fused.scores[:top_k],
+        fused.dense[:top_k],
+        fused.lexical[:top_k],
+        lsns,
+        torn,
+        tuple(dict.fromkeys(degraded)),
+        timings,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 4096",
     "PRAGMA journal_size_limit = 67108864",
 )
+_SHARED_MEMORY_BYTES = 65536
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -8192")
 
 _RESTORE = "restore it from a backup, or ingest into a new folder; do not go on with it"
@@ -44,15 +46,26 @@ _FAULTS: tuple[tuple[type[apsw.Error], type[RaglineError], str, str], ...] = (
     (apsw.NoMemError, BackendError, "there is not enough memory", "write fewer documents at once, or free memory"),
     (apsw.TooBigError, BackendError, "a value is larger than SQLite can hold (1 GB)", "split the document"),
     (apsw.ConnectionClosedError, BackendError, "it is closed", "open it again"),
+    (apsw.CursorClosedError, BackendError, "it is closed", "open it again"),
 )
 
 
 def translate(error: apsw.Error, file: Path) -> RaglineError:
     """The error that callers see for an error of SQLite; every one has its place."""
-    for kind, ours, what, hint in _FAULTS:
-        if isinstance(error, kind):
+    kind = type(error)
+    if issubclass(kind, apsw.IOError) and _is_full(file):  # the log's shared memory could not be made, and SQLite does not say why
+        kind = apsw.FullError
+    for fault, ours, what, hint in _FAULTS:
+        if issubclass(kind, fault):
             return ours(f"the store {file} failed: {what} ({error})", hint=hint)
     return BackendError(f"the store {file} failed: {type(error).__name__}: {error}", hint="run `ragline doctor --verify`")
+
+
+def _is_full(file: Path) -> bool:
+    try:
+        return shutil.disk_usage(file.parent).free < _SHARED_MEMORY_BYTES
+    except OSError:
+        return False
 
 
 def closed_error(file: Path) -> BackendError:

@@ -8,6 +8,7 @@ there is anything in it, so that no caller's cancellation can leave the transact
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,8 @@ class Writer:
         return error
 
     def _commit(self) -> None:
+        if not os.path.exists(self._file):  # SQLite would go on writing to a file that nobody can open any more
+            raise BackendError(f"the store {self._file} is gone: it was moved or deleted while it was open", hint="put it back, or ingest anew")
         with translated(self._file):
             self.connection.execute("COMMIT")
 
