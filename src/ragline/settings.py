@@ -130,7 +130,10 @@ class IndexSettings(Section):
         description='Language of stop words and stemming in the lexical view (such as "english", "german"), or "none" for neither.',
     )
     wait_s: Number = Field(
-        10.0, ge=0, le=86_400, description="How long ingest waits for its documents to be searchable before it returns with the lag in its report."
+        10.0,
+        ge=0,
+        le=86_400,
+        description="How long ingest waits for its documents to be searchable before it returns with the lag in its report.",
     )
     resident_scopes: Positive = Field(64, description="How many collections' views stay in memory; the least recently used is let go.")
 

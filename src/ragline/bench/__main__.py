@@ -56,7 +56,7 @@ CASES: Mapping[str, tuple[str, Callable[[Inputs], dict[str, Any]]]] = {
         "the lexical view over 500,000 passages",
         lambda of: lexical.measure_lexical(of.sentences, of.workload.questions, of.settings),
     ),
-    "start": ("import, --help and ask in fresh processes", lambda of: start.measure_start(of.data)),
+    "start": ("import, --help and ask in fresh processes", lambda of: start.measure_start(of.workload)),
     "install": ("size of a fresh installation (needs a package index)", lambda of: start.measure_install()),
 }
 

@@ -14,29 +14,33 @@ from typing import Any
 
 import ragline
 from ragline.bench.processes import run_command
+from ragline.bench.texts import Workload
 from ragline.bench.timing import Spent
 from ragline.errors import InputError
 
 REPEATS = 7
-QUESTION = "How often are signing keys rotated?"
+DOCUMENTS = 500
 
 
-def measure_start(texts: Path) -> dict[str, Any]:
+def measure_start(workload: Workload) -> dict[str, Any]:
     """Seconds of fresh processes, by the clock and of the processor: medians, after one run that is not counted.
 
-    Args:
-        texts: A file or folder to ingest; `ask` runs on the store that it became.
+    `ask` runs on a store of `DOCUMENTS` documents.
     """
     with tempfile.TemporaryDirectory(prefix="ragline-bench-") as folder:
-        command = [sys.executable, "-m", "ragline", "--data-dir", folder]
-        subprocess.run([*command, "ingest", str(texts)], check=True, stdout=subprocess.DEVNULL)
+        texts = Path(folder, "texts")
+        texts.mkdir()
+        for place, text in enumerate(workload.documents[:DOCUMENTS]):
+            (texts / f"{place:05d}.txt").write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "ragline", "--data-dir", f"{folder}/data"]
+        subprocess.run([*command, "ingest", str(texts)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return {
-            "options": {"repeats": REPEATS},
+            "options": {"repeats": REPEATS, "documents": DOCUMENTS},
             "python alone": _median([sys.executable, "-c", "pass"]),
             "import ragline": _median([sys.executable, "-c", "import ragline"]),
             "import ragline, open": _median([sys.executable, "-c", "import ragline; ragline.open"]),
             "ragline --help": _median([sys.executable, "-m", "ragline", "--help"]),
-            "ragline ask": _median([*command, "ask", QUESTION]),
+            "ragline ask": _median([*command, "ask", workload.questions[0]]),
         }
 
 

@@ -18,6 +18,7 @@ UNBOUNDED_COLUMNS = 10_000
 """The width of what is not a terminal: a program reads whole lines."""
 
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_BREAKS = {code: "\ufffd" for code in b"\n\t"}
 _JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
@@ -66,7 +67,7 @@ class Screen:
             numeric = bool(cells) and all(isinstance(row[number], int | float) for row in cells)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in cells:
-            table.add_row(*(Text(clean(_cell(value))) for value in row))
+            table.add_row(*(Text(clean(_cell(value)).translate(_BREAKS)) for value in row))
         self.console.print(table)
 
 

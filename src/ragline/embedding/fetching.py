@@ -44,10 +44,13 @@ def from_hub(name: str, target: Path, announce: Callable[[str], None]) -> Path:
     """
     # Imported here: only needed where a model is not yet on this machine.
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    # transformers leaves out the files on pooling: such a copy is not whole.
-    known = [try_to_load_from_cache(name, file) for file in (*REQUIRED_FILES, "modules.json", "1_Pooling/config.json")]
+    try:
+        # transformers leaves out the files on pooling: such a copy is not whole.
+        known = [try_to_load_from_cache(name, file) for file in (*REQUIRED_FILES, "modules.json", "1_Pooling/config.json")]
+    except HFValidationError as error:
+        raise UnknownModelError(f"the Hugging Face hub has no {name}: that is no name of a model there") from error
     if isinstance(known[0], str) and all(isinstance(file, str) for file in known):
         return Path(known[0]).parent
     try:

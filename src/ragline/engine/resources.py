@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
 
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
@@ -47,6 +46,7 @@ class Resources:
         self.own_embedder = embedder
         self._own_generator = generator
         self._held: AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._unused = asyncio.Event()
         self._embedders: dict[tuple[str, str], Embedder] = {}
@@ -58,10 +58,14 @@ class Resources:
             return
         data_dir = self.settings.data_dir
         try:
-            data_dir = Path(os.path.abspath(data_dir))  # it stays where it is when the program changes its working folder
+            data_dir = data_dir.absolute()  # it stays where it is when the program changes its working folder
             data_dir.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as failure:
-            raise _unwritable(data_dir, "made", failure) from failure
+            reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else failure
+            raise BackendError(
+                f"the data folder {data_dir} cannot be made: {reason}",
+                hint="choose a folder that can be written, on a disk with room, with --data-dir or RAGLINE_DATA_DIR",
+            ) from failure
         self.settings = self.settings.model_copy(update={"data_dir": data_dir})
         cores = _cores()
         async with AsyncExitStack() as held:
@@ -76,18 +80,16 @@ class Resources:
             self.reader = FileReader(self.settings.reading)
             held.push_async_callback(self.reader.close)
             self.follower = Follower(self.store, data_dir / "views", self.settings.index, index_workers)
-            try:
-                await self.follower.start()
-            except OSError as failure:
-                raise _unwritable(data_dir / "views", "written", failure) from failure
+            await self.follower.start()
             held.push_async_callback(self.follower.close)
-            self._held = held.pop_all()
+            self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:
         """Waits for what is under way, then closes everything, last opened first. Twice is harmless."""
-        held, self._held = self._held, None
-        if held is None:
+        if self._held is None:
             return
+        self._check_loop()
+        held, self._held = self._held, None
         try:
             while self._users:
                 self._unused.clear()
@@ -104,10 +106,11 @@ class Resources:
         """Keeps everything open while it lasts.
 
         Raises:
-            BackendError: It was not opened, or is being closed.
+            BackendError: It was not opened, or is being closed, or was opened in another event loop.
         """
         if self._held is None:
             raise BackendError("the engine is not open", hint="use it within `async with Engine.open(...)`")
+        self._check_loop()
         self._users += 1
         try:
             yield
@@ -115,6 +118,13 @@ class Resources:
             self._users -= 1
             if not self._users:
                 self._unused.set()
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise BackendError(
+                "the engine was opened in another event loop",
+                hint="open and use it within one `asyncio.run`; `ragline.open` gives an engine for many threads",
+            )
 
     async def embedder_for(self, scope: Scope) -> Embedder:
         """The embedder of a collection; for an empty one, the one that the settings name.
@@ -164,14 +174,6 @@ def _follow_collection(settings: EmbeddingSettings, head: Head) -> EmbeddingSett
     if head.model and settings.precision == "auto":
         followed["precision"] = head.embedder["precision"]
     return settings.model_copy(update=followed)
-
-
-def _unwritable(folder: Path, done: str, failure: OSError | ValueError) -> BackendError:
-    reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else failure
-    return BackendError(
-        f"the data folder {folder} cannot be {done}: {reason}",
-        hint="make room on the disk and the folder writable, or choose another with --data-dir or RAGLINE_DATA_DIR",
-    )
 
 
 def _cores() -> int:

@@ -22,7 +22,7 @@ from ragline.types import Float32, Scope, ScoredChunk, SearchResult
 VIEW_WAIT_S = 0.05
 """How long a question waits for the views to reach the store's head before it is answered with the lag stated."""
 
-OVERTAKEN_WAIT_S = 0.25
+OVERTAKEN_WAIT_S = 0.1
 """How long it waits, where the views are this process's own work, after a commit overtook it."""
 
 ATTEMPTS = 3

@@ -224,7 +224,9 @@ class Writer:
 
     def _commit(self) -> None:
         if not os.path.exists(self._file):  # SQLite would go on writing to a file that nobody can open any more
-            raise BackendError(f"the store {self._file} is gone: it was moved or deleted while it was open", hint="put it back, or ingest anew")
+            raise BackendError(
+                f"the store {self._file} is gone: it was moved or deleted while it was open", hint="put it back, or ingest anew"
+            )
         with translated(self._file):
             self.connection.execute("COMMIT")
 
