@@ -37,9 +37,10 @@ soak: $(VENV)/.installed-dev  ## The long proofs: about an hour.
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 # DATA is a folder of labelled sets in BEIR layout, one folder each (cranfield among them): see benchmarks/README.md.
-bench: $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER
+CASES ?= quality ingest search lexical start
+bench: $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER [CASES=...]
 	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
-	$(BIN)/python -m ragline.bench --data "$(DATA)" --reference benchmarks/reference/retrieval-quality.json
+	$(BIN)/python -m ragline.bench $(CASES) --data "$(DATA)" --reference benchmarks/reference/retrieval-quality.json
 
 bench-peers: $(VENV)/.installed-dev  ## Measures ragline beside others: make bench-peers DATA=FOLDER
 	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
