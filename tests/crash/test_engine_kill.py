@@ -19,15 +19,17 @@ from tests.engines import engine, rows_of_views
 ROOT = Path(__file__).parents[2]
 
 
-def run_and_kill(folder: Path, seed: int, delay_s: float) -> list[tuple[str, dict[str, int | None]]]:
-    """Starts a writer, kills it `delay_s` after it is ready, returns what it said."""
+def run_and_kill(folder: Path, seed: int, changes: int, delay_s: float) -> list[tuple[str, dict[str, int | None]]]:
+    """Starts a writer, kills it `delay_s` after it has made some changes, returns what it said."""
     writer = subprocess.Popen(
         [sys.executable, "-m", "tests.crash.engine_writer", str(folder), str(seed)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     try:
         said = [writer.stdout.readline()]
-        assert said[0], "the writer died before it was ready"
+        while sum(line.startswith('["done"') for line in said) < changes:
+            said.append(writer.stdout.readline())
+            assert said[-1], "the writer died by itself"
         time.sleep(delay_s)
     finally:
         writer.kill()
@@ -63,7 +65,7 @@ async def prove(folder: Path, kills: int, first_seed: int) -> None:
     state: dict[str, int | None] = {}
     acknowledged = 0
     for seed in range(first_seed, first_seed + kills):
-        said = await asyncio.to_thread(run_and_kill, folder, seed, chance.uniform(0, 0.5))
+        said = await asyncio.to_thread(run_and_kill, folder, seed, chance.randint(0, 8), chance.uniform(0, 0.1))
         possible = {id: {tag} for id, tag in state.items()}
         for kind, change in said:
             for id, tag in change.items():

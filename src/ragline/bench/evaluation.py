@@ -100,6 +100,8 @@ async def evaluate(
     say = announce or (lambda _: None)
     say(f"ingesting {len(labelled.documents)} documents")
     report = await engine.ingest(labelled.documents, collection=collection, progress=progress)
+    if report.failed and len(report.failed) == len(labelled.documents):
+        raise InputError(f"no document could be ingested; the first: {report.failed[0].error}", hint=report.failed[0].hint)
     figures: dict[Mode, Figures] = {}
     for mode in MODES:
         say(f"searching {len(labelled.queries)} queries ({mode})")

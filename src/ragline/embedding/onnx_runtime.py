@@ -25,6 +25,9 @@ from ragline.types import Chunk, Float32
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+_OUTPUTS = ["embedding"]
+"""Named, or onnxruntime would look the names up at each run."""
+
 
 class OnnxEmbedder:
     """A BERT encoder on onnxruntime: one text per run, never padded, so a vector depends on nothing but its text.
@@ -186,7 +189,7 @@ class OnnxEmbedder:
         if session is None:
             raise BackendError(f"the embedder {self.name} is closed")
         try:
-            vector: Float32 = session.run(None, {"input_ids": np.array([ids], np.int32)})[0][0]
+            vector: Float32 = session.run(_OUTPUTS, {"input_ids": np.array([ids], np.int32)})[0][0]
         except Exception as error:  # onnxruntime's errors have no common root
             raise BackendError(f"onnxruntime could not embed a text of {len(ids)} tokens with {self.name}: {error}") from error
         return vector

@@ -12,7 +12,7 @@ from ragline.chunking.chunker import Chunker
 from ragline.embedding.base import Embedder
 from ragline.engine.ingestion import EMBED_AT_ONCE, passage_hash
 from ragline.engine.resources import Resources
-from ragline.errors import ConflictError, MissingVectorsError, NotFoundError
+from ragline.errors import ConflictError, InputError, MissingVectorsError, NotFoundError
 from ragline.settings import EmbeddingSettings
 from ragline.storage.base import DocumentWrite, Head, StoredChunk, StoredDocument, Transaction
 from ragline.types import Chunk, IngestProgress, ReindexReport, Scope
@@ -81,7 +81,13 @@ class Reindexing:
         head = await self._store.head(self._scope)
         if "model" not in wanted and head.model:
             wanted["model"] = head.embedder["model"]
-        return await self._resources.open_embedder(EmbeddingSettings(**wanted))
+        try:
+            settings = EmbeddingSettings(**wanted)
+        except ValueError as failure:
+            raise InputError(
+                f"{model!r} in {precision!r} cannot be a model and its precision", hint="see `ragline reindex --help`"
+            ) from failure
+        return await self._resources.open_embedder(settings)
 
     async def _prepare(
         self, embedder: Embedder, progress: Callable[[IngestProgress], None] | None, transaction: Transaction | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pyroaring import BitMap64
 
 from ragline.concurrency.workers import drive
@@ -162,8 +162,8 @@ class Search:
                 document_id=chunk.document_id,
                 document_version=chunk.document_version,
                 score=score,
-                dense_score=None if np.isnan(dense) else dense,
-                lexical_score=None if np.isnan(lexical) else lexical,
+                dense_score=None if math.isnan(dense) else dense,
+                lexical_score=None if math.isnan(lexical) else lexical,
                 text=chunk.text,
                 source=chunk.source,
                 metadata=chunk.metadata,

@@ -45,7 +45,10 @@ def find_files(paths: Iterable[StrPath], *, hidden: bool = False, exclude: Colle
 
 def display(path: str) -> str:
     r"""A file name as people are shown it: bytes that are not UTF-8 are written as `\\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte: no file can have this name
+        return path.encode("utf-8", "backslashreplace").decode()
 
 
 class _Walk:
@@ -123,7 +126,8 @@ class _Walk:
 
     def _file(self, path: str, status: os.stat_result, *, named: bool) -> Iterator[Found]:
         refusal = None if stat.S_ISREG(status.st_mode) else "a pipe, socket or device, which is never opened"
-        if refusal is None and not _is_readable_format(path, named=named):
+        # An empty file is given unseen: the reader says so, and files under /proc of no size can wait for ever.
+        if refusal is None and status.st_size and not _is_readable_format(path, named=named):
             kind = formats.suffix(path)
             refusal = f"of a type that ragline does not read (.{display(kind)})" if kind else "binary, and of no type that ragline reads"
         if refusal:
