@@ -140,7 +140,10 @@ def test_impatient_ctrl_c_ends_without_a_traceback(folder: Path) -> None:
     while process.poll() is None and time.monotonic() < deadline:
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.01)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode in (130, -signal.SIGINT)
     assert b"Traceback" not in errors, errors.decode()
     assert ragline(folder, "doctor", "--verify").returncode == 0

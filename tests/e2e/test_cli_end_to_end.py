@@ -170,7 +170,10 @@ def test_ctrl_c_leaves_a_consistent_store(folder: Path) -> None:
         time.sleep(0.05)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the parsers get it too
-    output, errors = process.communicate(timeout=60)
+    try:
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, (output, errors)
     assert errors.startswith(b"Error: interrupted\n")
     assert len(errors.splitlines()) == 2, errors
