@@ -37,6 +37,7 @@ soak: $(VENV)/.installed-dev  ## The long proofs: about 20 minutes.
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 # DATA is a folder of labelled sets in BEIR layout, one folder each (cranfield among them): see benchmarks/README.md.
+# `python -m ragline.bench --help` lists more cases: remote, stream, batching, ...
 CASES ?= quality ingest search lexical start
 bench: $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER [CASES=...]
 	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }

@@ -58,8 +58,13 @@ RAGLINE = System("ragline", "with_ragline.py", None)
 PEERS = (
     System("LlamaIndex, default store", "with_llamaindex.py", "llamaindex", ("default",)),
     System("LlamaIndex + FAISS", "with_llamaindex.py", "llamaindex", ("faiss",)),
+    System("Haystack, in memory, dense", "with_haystack.py", "haystack", ("dense",)),
+    System("Haystack, in memory, hybrid", "with_haystack.py", "haystack", ("hybrid",)),
+    System("txtai, hybrid", "with_txtai.py", "txtai"),
+    System("Chroma", "with_chroma.py", "chroma"),
     System("LangChain + FAISS", "with_langchain.py", "langchain"),
 )
+ENVIRONMENTS = tuple(dict.fromkeys(peer.environment for peer in PEERS if peer.environment))
 
 
 class Process:
@@ -94,7 +99,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder that the figures are written into")
     options = parser.parse_args()
 
-    for environment in ("llamaindex", "langchain"):
+    for environment in ENVIRONMENTS:
         _make_environment(environment)
     model = locate_model(DEFAULT_MODEL, cache_dir=load_settings().settings.model_cache_dir(), announce=_say)
     tokenizer = ModelTokenizer(model.path / "tokenizer.json")
@@ -132,7 +137,7 @@ def main() -> None:
             "quality_set": QUALITY_SET,
             "rounds": options.rounds,
         },
-        "versions": {name: _versions(name) for name in ("llamaindex", "langchain")},
+        "versions": {name: _versions(name) for name in ENVIRONMENTS},
         "figures": figures,
     }
     options.results.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -11,3 +14,12 @@ def pytest_configure() -> None:
     A shell starts background jobs with SIGINT ignored, and an ignored signal stays ignored in their children.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says whether the tests of fp16 on CUDA had a device."""
+    if any(name.endswith("test_embedding_cuda") for name in sys.modules):
+        import torch
+
+        found = torch.cuda.get_device_name() if torch.cuda.is_available() else "no device here: its tests checked that this is said"
+        terminalreporter.write_line(f"CUDA: {found}")

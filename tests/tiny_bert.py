@@ -26,7 +26,9 @@ def write_tokenizer(path: Path, *, bert: bool = True) -> None:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer() if bert else pre_tokenizers.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", VOCABULARY.index("[CLS]")), ("[SEP]", VOCABULARY.index("[SEP]"))]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", VOCABULARY.index("[CLS]")), ("[SEP]", VOCABULARY.index("[SEP]"))],
     )
     tokenizer.add_special_tokens(_SPECIAL)
     # As files on the hub do; embedding must heed neither.
@@ -94,6 +96,7 @@ def write_model(
     write_safetensors(folder / "model.safetensors", {prefix + name: weight for name, weight in random_weights(seed).items()}, dtype)
     whole = {
         "model_type": "bert",
+        "vocab_size": len(VOCABULARY),
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
@@ -103,7 +106,12 @@ def write_model(
         "layer_norm_eps": 1e-12,
         **config,
     }
-    modes = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_max_tokens": False}
+    modes = {
+        "word_embedding_dimension": HIDDEN,
+        "pooling_mode_cls_token": pooling == "cls",
+        "pooling_mode_mean_tokens": pooling == "mean",
+        "pooling_mode_max_tokens": False,
+    }
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -116,6 +124,41 @@ def write_model(
         ("config_sentence_transformers.json", {"prompts": prompts or {}}),
     ):
         (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def part_weights(folder: Path, seed: int = 0) -> list[Path]:
+    """Parts the weights of a model as the hub does for large ones."""
+    (folder / "model.safetensors").unlink()
+    weights = list(random_weights(seed).items())
+    parts = {f"model-0000{i}-of-00002.safetensors": dict(weights[i - 1 :: 2]) for i in (1, 2)}
+    for name, part in parts.items():
+        write_safetensors(folder / name, part)
+    index = {"metadata": {}, "weight_map": {weight: name for name, part in parts.items() for weight in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return [folder / name for name in parts]
+
+
+def write_cross_encoder(folder: Path, *, seed: int = 0, sigmoid: bool | None = None, **config: Any) -> Path:
+    """A BERT cross-encoder, as on the hub: transformers' files alone."""
+    write_model(folder, seed=seed, prefix="bert.", architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"}, **config)
+    generator = np.random.default_rng(seed + 1)
+    head = {"bert.pooler.dense": (HIDDEN, HIDDEN), "classifier": (1, HIDDEN)}
+    weights = {"bert." + name: weight for name, weight in random_weights(seed).items()}
+    for name, shape in head.items():
+        weights[name + ".weight"] = generator.normal(0, 0.5, shape).astype(np.float32)
+        weights[name + ".bias"] = generator.normal(0, 0.5, shape[:1]).astype(np.float32)
+    write_safetensors(folder / "model.safetensors", weights)
+    for name in ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    if sigmoid is not None:
+        function = "torch.nn.modules.activation.Sigmoid" if sigmoid else "torch.nn.modules.linear.Identity"
+        told = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(told | {"sbert_ce_default_activation_function": function}))
+    names = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "model_max_length": WINDOW}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
     return folder
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 
 
@@ -44,11 +45,12 @@ def serve(system: object) -> None:
         answers.flush()
 
 
-class BlockingSystem:
-    """The measurements of a system with a blocking interface; the adapter gives `retrieve` (ids, best first)."""
+class BlockingSystem(ABC):
+    """The measurements of a system with a blocking interface."""
 
+    @abstractmethod
     def retrieve(self, question: str) -> list[str]:
-        raise NotImplementedError
+        """The ids of what it finds, best first."""
 
     def search(self, questions: list[str]) -> dict[str, object]:
         calls, ids = [], []

@@ -15,7 +15,7 @@ pin(int(sys.argv[1]))
 _imported = now()
 
 from ragline.engine import Engine  # noqa: E402
-from ragline.settings import Settings, load_settings  # noqa: E402
+from ragline.settings import CacheSettings, Settings, load_settings  # noqa: E402
 from ragline.types import Document  # noqa: E402
 
 _IMPORT = spent(_imported)
@@ -27,8 +27,8 @@ class Ragline:
         self._held = AsyncExitStack()
 
     def open(self, model: str, top_k: int) -> dict[str, object]:
-        """Its own lookup finds the model, the same weights as `model`."""
-        self._settings = Settings(cache_dir=load_settings().settings.cache_dir)
+        """Its own lookup finds the model, the same weights as `model`. What it knows already would be no measure: its caches are off."""
+        self._settings = Settings(cache_dir=load_settings().settings.cache_dir, cache=CacheSettings(enabled=False))
         self._top_k = top_k
         start = now()
         self._engine = self._run(self._held.enter_async_context(self._new_engine()))

@@ -6,8 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ragline.caching.cached import cached
+    from ragline.caching.query_optimizer import QueryOptimizer
+    from ragline.caching.registry import get_cache_manager
+    from ragline.concurrency.batching import BatchProcessor
+    from ragline.concurrency.pool import ConnectionPool
+    from ragline.embedding.batch_embedder import BatchEmbedder
     from ragline.engine import Engine
     from ragline.errors import RaglineError
+    from ragline.observe.performance import PerformanceMonitor
     from ragline.settings import Settings, load_settings
     from ragline.sync import SyncEngine, open
     from ragline.types import Answer, Citation, Document, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent
@@ -17,10 +24,15 @@ __version__ = "0.1.0"
 # Names are imported when first used: `import ragline` takes milliseconds, not the time of numpy and FAISS.
 _HOMES = {
     "Answer": "ragline.types",
+    "BatchEmbedder": "ragline.embedding.batch_embedder",
+    "BatchProcessor": "ragline.concurrency.batching",
     "Citation": "ragline.types",
+    "ConnectionPool": "ragline.concurrency.pool",
     "Document": "ragline.types",
     "Engine": "ragline.engine",
     "IngestReport": "ragline.types",
+    "PerformanceMonitor": "ragline.observe.performance",
+    "QueryOptimizer": "ragline.caching.query_optimizer",
     "RaglineError": "ragline.errors",
     "Scope": "ragline.types",
     "ScoredChunk": "ragline.types",
@@ -28,16 +40,23 @@ _HOMES = {
     "Settings": "ragline.settings",
     "StreamEvent": "ragline.types",
     "SyncEngine": "ragline.sync",
+    "cached": "ragline.caching.cached",
+    "get_cache_manager": "ragline.caching.registry",
     "load_settings": "ragline.settings",
     "open": "ragline.sync",
 }
 
 __all__ = [
     "Answer",
+    "BatchEmbedder",
+    "BatchProcessor",
     "Citation",
+    "ConnectionPool",
     "Document",
     "Engine",
     "IngestReport",
+    "PerformanceMonitor",
+    "QueryOptimizer",
     "RaglineError",
     "Scope",
     "ScoredChunk",
@@ -45,6 +64,8 @@ __all__ = [
     "Settings",
     "StreamEvent",
     "SyncEngine",
+    "cached",
+    "get_cache_manager",
     "load_settings",
     "open",
 ]

@@ -40,7 +40,7 @@ def hit(chunk: ScoredChunk) -> dict[str, Any]:
 
 
 def answer(given: Answer) -> dict[str, Any]:
-    """`{answer, citations, found, hits, cache, lsn, lag, degraded, timings}`."""
+    """`{answer, citations, found, hits, cache, lsn, lag, degraded, timings, dropped_citations}`."""
     return {
         "answer": given.text,
         "citations": [citation(each) for each in given.citations],
@@ -51,6 +51,7 @@ def answer(given: Answer) -> dict[str, Any]:
         "lag": given.lag,
         "degraded": list(given.degraded),
         "timings": dict(given.timings),
+        "dropped_citations": given.dropped_citations,
     }
 
 

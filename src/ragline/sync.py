@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
-from ragline.engine.ingestion import Source
+from ragline.engine.sources import Source
+from ragline.errors import BackendError
 from ragline.generation.base import Generator
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
@@ -198,7 +199,7 @@ class _LoopThread:
             raise RuntimeError("a blocking method was called on the engine's own thread; it would wait for itself")
         if not self.running:
             work.close()
-            raise RuntimeError("the engine is closed")
+            raise BackendError("the engine is closed", hint="use it within `with ragline.open(...)`")
         ended = threading.Event()
         tasks: list[asyncio.Task[T]] = []
 

@@ -71,7 +71,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading of a text: its title stands at `text[start:end]`; `level` is 1 for the outermost."""
+    """A heading of a text: its title stands at `text[start:end]`; `level` is 1 for the outermost.
+
+    One without a title ends what stands under the heading above it, as the end of a function does in source code.
+    """
 
     start: int
     end: int
@@ -155,6 +158,7 @@ class SearchResult(Sequence[ScoredChunk]):
         lag: How many log positions the views were behind the store; 0 is none.
         degraded: What was left out, as stable words; empty for a full answer.
         timings: `{stage}_ms` of stages that do not overlap, and `total_ms`.
+        epochs: Of the views of each collection: equal LSNs and epochs, equal hits. For caches; not part of the JSON.
     """
 
     hits: tuple[ScoredChunk, ...]
@@ -162,6 +166,7 @@ class SearchResult(Sequence[ScoredChunk]):
     lag: int = 0
     degraded: tuple[str, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    epochs: tuple[int, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> ScoredChunk: ...
@@ -197,6 +202,10 @@ class Answer:
     """An answer with its evidence. `found` is False, and `citations` empty, where the documents do not say.
 
     `[1]` in `text` is `citations[0]`.
+
+    Attributes:
+        dropped_citations: How many markers a language model made up: they named nothing that it was sent, and are not
+            in `text`.
     """
 
     text: str
@@ -208,6 +217,7 @@ class Answer:
     lag: int = 0
     degraded: tuple[str, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    dropped_citations: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from ragline.concurrency.workers import Workers, drive
 from ragline.errors import ConflictError
-from ragline.storage.base import Store
+from ragline.storage.base import Span, Store
 from ragline.types import Scope
 from tests.store_documents import SCOPE, all_changes, delete, document, live_rows, passage_hash, put, vectors_of
 
@@ -22,6 +22,21 @@ async def test_fetch_gives_live_chunks_in_the_order_asked(store: Store) -> None:
     assert [chunk.text for chunk in await store.fetch(SCOPE, [rows[1], rows[2], rows[0], 999])] == ["two", "one"]
     assert [chunk.row for chunk in await store.fetch(SCOPE, rows)] == rows[:2]
     assert await store.fetch(SCOPE, []) == []
+
+
+async def test_slices_are_of_the_version_named_in_the_order_asked(store: Store) -> None:
+    await put(store, SCOPE, document("a", "öne", "twô 😀"), document("b", "three"))
+    (a, b) = await store.documents(SCOPE)
+    spans = [Span("a", a.version, 3, 9), Span("b", b.version, 0, 2), Span("a", a.version, 0, 3), Span("a", a.version, 4, 4)]
+    assert await store.slices(SCOPE, spans) == ["\n\ntwô ", "th", "öne", ""]
+    assert await store.slices(SCOPE, [Span("b", b.version, 2, 99)]) == ["ree"]
+    strangers = [Span("a", a.version + 1, 0, 3), Span("nowhere", 1, 0, 3), Span("half \ud800", 1, 0, 3)]
+    assert await store.slices(SCOPE, strangers) == [None] * 3
+    assert await store.slices(Scope("rival", "handbook"), spans) == [None] * 4
+    assert await store.slices(SCOPE, []) == []
+    await put(store, SCOPE, document("a", "new"))
+    await delete(store, SCOPE, "b")
+    assert await store.slices(SCOPE, spans[:2]) == [None, None]
 
 
 async def test_no_row_number_reaches_into_another_scope(store: Store) -> None:

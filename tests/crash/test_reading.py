@@ -18,7 +18,8 @@ import pytest_asyncio
 from ragline.errors import BackendError, ReadError
 from ragline.reading.reader import FileReader
 from ragline.settings import ReadingSettings
-from tests.documents import paragraph, write_docx, write_epub
+from tests.documents import paragraph, write_docx, write_epub, write_pdf
+from tests.odd_pdfs import BUILT
 
 
 @pytest.fixture
@@ -166,3 +167,69 @@ async def test_parsers_die_with_the_process_that_started_them_even_while_they_ha
     host.kill()
     await host.wait()
     await wait_until(lambda: not parser.is_running() or parser.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+async def test_parsers_inherit_no_file_of_ours_and_no_lock(reader: FileReader, page: str, tmp_path: Path) -> None:
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    os.set_inheritable(lock, True)  # as a careless library opens its files
+    try:
+        await reader.read(page)
+        await reader.read(str(write_docx(tmp_path / "a.docx", paragraph("Keys"))))
+        folder = f"/proc/{reader.pids[0]}/fd"
+        held = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+        assert {name for name in held if name.startswith("/")} == {"/dev/null"}
+    finally:
+        os.close(lock)
+
+
+async def test_a_poisoned_file_costs_its_neighbours_nothing(tmp_path: Path, page: str) -> None:
+    reader = FileReader(ReadingSettings(workers=2))
+    poison = tmp_path / "poison.pdf"
+    poison.write_bytes(BUILT["names in a circle"]())
+    try:
+        results = await asyncio.gather(*(reader.read(str(poison) if n % 10 == 5 else page) for n in range(40)), return_exceptions=True)
+    finally:
+        await reader.close()
+    assert [result.text for result in results if not isinstance(result, BaseException)] == ["Keys rotate."] * 36
+    failures = [result for result in results if isinstance(result, BaseException)]
+    assert all(isinstance(failure, ReadError) and failure.hint for failure in failures)
+
+
+async def test_nothing_is_left_in_the_folder_for_temporary_files(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    reader = FileReader(ReadingSettings(workers=1))
+    try:
+        # Where there is no library for PDFs yet, it is unpacked, loaded and removed before the parser may not write any more.
+        assert (await reader.read(str(write_pdf(tmp_path / "a.pdf", [[(10, "Keys rotate.")]])))).text == "Keys rotate."
+        assert os.listdir(temporary) == []
+    finally:
+        await reader.close()
+
+
+NOISY = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+from parsing import worker
+take = worker._take_pipes
+
+def take_noisily():
+    pipes = take()
+    os.write(1, b"native noise"), os.write(2, b"native noise")
+    print("noise", flush=True)
+    return pipes
+
+worker._take_pipes = take_noisily
+worker.main()
+"""
+
+
+async def test_what_libraries_print_does_not_come_between_the_frames(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragline.reading.processes._BOOT", NOISY)
+    reader = FileReader(ReadingSettings(workers=1))
+    try:
+        assert (await reader.read(page)).text == "Keys rotate."
+    finally:
+        await reader.close()

@@ -153,3 +153,33 @@ def test_a_model_that_cannot_be_looked_for_is_not_found(tmp_path: Path) -> None:
     for name in ("x" * 5000, "owner/a--b", "a\0b", "~nobody-of-this-name/model", "../x/y"):
         with pytest.raises(NotFoundError, match=r"there is no model|has no"):
             locate_model(name, cache_dir=tmp_path, announce=lambda _: None)
+
+
+def test_a_settings_file_is_begun_kept_and_obeyed(folder: Path) -> None:
+    assert ragline(folder, "config", "init", "--profile", "memory-constrained", "--set", "collection=notes").returncode == 0
+    assert (folder / "ragline.toml").stat().st_mode & 0o777 == 0o600
+    assert error_of(ragline(folder, "config", "init", "--json"), 1)["code"] == "conflict"
+    assert ragline(folder, "ingest", "docs").returncode == 0
+    listed = json.loads(ragline(folder, "collections", "list", "--json").stdout)["collections"]
+    assert [each["name"] for each in listed] == ["notes"]
+    (folder / "ragline.yaml").write_text("collection: other\n")
+    error = error_of(ragline(folder, "status", "--json"), 2)
+    assert "ragline.toml, ragline.yaml" in error["message"]
+    assert ragline(folder, "status", "--config", "ragline.toml").returncode == 0
+    for hostile in ("/dev/zero", "docs", "absent.yaml", "a" * 5000 + ".yaml"):
+        assert error_of(ragline(folder, "status", "--config", hostile, "--json"), 2)["code"] == "invalid_setting"
+
+
+def test_doctor_looks_at_what_is_there_and_names_what_is_not(folder: Path) -> None:
+    before = ragline(folder, "doctor", "--json")
+    assert before.returncode == 0
+    assert not (folder / ".ragline").exists()
+    assert "there is no store in .ragline yet" in [each["what"] for each in json.loads(before.stdout)["findings"]]
+    assert ragline(folder, "ingest", "docs").returncode == 0
+    assert ragline(folder, "doctor", "--verify").returncode == 0
+    (folder / ".ragline" / "store.sqlite3").write_bytes(b"no longer a database " * 1000)
+    damaged = ragline(folder, "doctor", "--json")
+    assert damaged.returncode == 1
+    findings = json.loads(damaged.stdout)["findings"]
+    assert [each["level"] for each in findings].count("error") == 1
+    assert any(each["what"].startswith("embedding with") for each in findings)

@@ -230,6 +230,22 @@ async def test_prune_deletes_documents_whose_file_is_gone(folder: Path, tmp_path
         assert len(await opened.documents()) == 3
 
 
+async def test_prune_takes_what_is_gone_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    named, broken = folder / "notes.xyz", folder / "broken.txt"
+    named.write_text("A named file of no known extension.")
+    broken.write_text("A text that will be replaced by something else.")
+    async with engine(tmp_path / "data") as opened:
+        before = (await opened.ingest([folder, named])).document_ids
+        assert (await opened.ingest(folder, prune=True)).pruned == 0, "it was not met, but it is there"
+        broken.write_bytes(bytes(range(256)) * 40)
+        assert len((await opened.ingest(folder)).failed) == 1
+        broken.unlink()
+        assert (await opened.ingest(folder, prune=True)).pruned == 1, "a file that gave an error last is gone as well"
+        named.unlink()
+        assert (await opened.ingest(folder.as_uri(), prune=True)).pruned == 1, "a folder given as a URI"
+        assert len(await opened.documents()) == len(before) - 2
+
+
 async def test_ids_follow_the_contract(folder: Path, tmp_path: Path) -> None:
     async with engine(tmp_path / "data") as opened:
         first = await opened.ingest(folder / "boats.txt")

@@ -41,6 +41,7 @@ COMMANDS = [
     ["collections", "list"],
     ["collections", "delete"],
     ["config", "show"],
+    ["config", "init"],
 ]
 
 
@@ -62,7 +63,7 @@ def test_every_command_explains_itself_and_has_the_common_options(command: list[
     result = CliRunner().invoke(app, [*command, "--help"], prog_name="ragline")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: ragline {' '.join(command)} ")
-    for option in ("--json", "--data-dir", "--collection", "--tenant", "--config", "--debug"):
+    for option in ("--json", "--data-dir", "--collection", "--tenant", "--config", "--profile", "--set", "--debug"):
         assert option in result.stdout
 
 
@@ -94,6 +95,15 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "x", "--filter", "[1]"], "--filter is not a JSON object"),
         (["search", "x", "--data-dir", ""], "data_dir"),
         (["search", "x", "--config", "absent.toml"], "absent.toml"),
+        (["search", "x", "--config", "settings.ini"], "settings.ini"),
+        (["search", "x", "--profile", "huge"], "memory-constrained"),
+        (["search", "x", "--set", "retrieval.top_k"], "KEY=VALUE"),
+        (["search", "x", "--set", "=5"], "KEY=VALUE"),
+        (["search", "x", "--set", "retrieval.top=5"], "did you mean 'retrieval.top_k'"),
+        (["search", "x", "--set", "retrieval.top_k=many"], "--set retrieval.top_k"),
+        (["config", "show", "retrieval.top"], "'retrieval.top'"),
+        (["config", "init", "--format", "ini"], "--format"),
+        (["config", "init", "--config", "my.yaml", "--format", "toml"], "my.yaml"),
         (["ingest", "x", "--id", "1"], "--id"),
         (["ingest", "-", "--metadata", "3"], "--metadata"),
         (["documents", "list", "--limit", "0"], "--limit"),
@@ -145,9 +155,40 @@ def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture
     assert shown(["--tenant", "other", "config", "show", "--json", "--tenant", "acme"]) == before
 
 
+def test_any_setting_can_be_set_on_the_command_line_and_wins_over_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGLINE_RETRIEVAL__TOP_K", "7")
+    monkeypatch.setenv("RAGLINE_PROFILE", "laptop")
+
+    def shown(*arguments: str) -> dict[str, Any]:
+        assert cli.run([*arguments, "--json"]) == 0
+        values: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return values
+
+    values = shown("--set", "retrieval.top_k=8", "--set", "pool.max_size=3", "config", "show", "--set", "retrieval.top_k=9")
+    assert values["retrieval.top_k"] == {"value": 9, "origin": "--set retrieval.top_k"}
+    assert values["pool.max_size"] == {"value": 3, "origin": "--set pool.max_size"}
+    assert values["embedding.batch_texts"] == {"value": 32, "origin": "profile laptop"}
+    assert values["profile"] == {"value": "laptop", "origin": "RAGLINE_PROFILE in the environment"}
+    assert shown("config", "show", "--profile", "server")["embedding.batch_texts"] == {"value": 64, "origin": "profile server"}
+    prefix = shown("config", "show", "--set", "embedding.question_prefix=a = b: c ")["embedding.question_prefix"]
+    assert prefix == {"value": "a = b: c ", "origin": "--set embedding.question_prefix"}
+    assert shown("config", "show", "--set", "generation.temperature=unset")["generation.temperature"]["value"] is None
+    assert shown("config", "show", "--set", "tenant=a", "--tenant", "b")["tenant"] == {"value": "b", "origin": "--tenant"}
+
+
+def test_config_show_can_be_asked_for_some_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config", "show", "pool", "retrieval.top_k", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["retrieval.top_k", "pool.min_size", "pool.max_size"]
+    assert cli.run(["config", "show", "generation.api_key"]) == 0
+    assert "generation.api_key  unset  default" in capsys.readouterr().out
+
+
 def test_the_nearer_option_wins() -> None:
-    near = Common(collection="near")
-    assert near.over(Common(json=True, collection="far", tenant="far")) == Common(json=True, collection="near", tenant="far")
+    near = Common(collection="near", assignments=["a=2"])
+    far = Common(json=True, collection="far", tenant="far", assignments=["a=1"])
+    assert near.over(far) == Common(json=True, collection="near", tenant="far", assignments=["a=1", "a=2"])
     assert Common(data_dir="").over(Common(data_dir="far")).data_dir == ""
 
 

@@ -78,7 +78,7 @@ def test_a_late_or_partial_answer_says_so() -> None:
     screen = Screen(io.StringIO())
     write_answer(screen, replace(ANSWER, lag=3, degraded=("dense",)))
     assert "behind the store" in written(screen)
-    assert "left out: dense" in written(screen)
+    assert "degraded: dense" in written(screen)
 
 
 def test_a_place_is_the_page_where_there_is_one_else_the_heading_else_the_id() -> None:
@@ -226,7 +226,7 @@ def test_the_shapes_hold_the_agreed_keys() -> None:
     agreed = {"chunk_id", "document_id", "score", "dense_score", "lexical_score", "text", "source", "metadata"}
     assert agreed <= set(search["hits"][0])
     answer = json_shapes.answer(ANSWER)
-    assert list(answer) == ["answer", "citations", "found", "hits", "cache", "lsn", "lag", "degraded", "timings"]
+    assert list(answer) == ["answer", "citations", "found", "hits", "cache", "lsn", "lag", "degraded", "timings", "dropped_citations"]
     assert answer["cache"] == "off"
     assert {"chunk_id", "document_id", "document_version", "start", "end", "quote", "source"} <= set(answer["citations"][0])
     failed = IngestReport(skipped=(SkippedSource("a", "b"),), failed=(FailedSource("c", "d", "e"),))

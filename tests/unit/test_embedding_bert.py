@@ -70,6 +70,13 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert build_graph(config, random_weights(), "int8") == build_graph(config, random_weights(), "int8")
 
 
+def test_a_model_too_large_for_a_graph_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragline.embedding.bert._MAX_BYTES", 10_000)
+    with pytest.raises(InputError, match="too large") as raised:
+        build_graph(BertConfig.read(write_model(tmp_path)), random_weights(), "fp32")
+    assert "int8" in raised.value.hint and "sentence-transformers" in raised.value.hint
+
+
 def test_weights_that_are_not_a_bert_encoder_are_refused_by_name(tmp_path: Path) -> None:
     config = BertConfig.read(write_model(tmp_path))
     weights = random_weights()
@@ -89,7 +96,7 @@ def test_weights_of_another_shape_than_configured_are_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model_type": "xlm-roberta"}, "xlm-roberta"),
+        ({"model_type": "modernbert"}, "modernbert"),
         ({"is_decoder": True}, "bert"),
         ({"position_embedding_type": "relative_key"}, "bert"),
         ({"hidden_act": "relu"}, "relu"),

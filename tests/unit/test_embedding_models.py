@@ -17,10 +17,12 @@ from threading import Thread
 import pytest
 
 from ragline.embedding.files import file_sha256
+from ragline.embedding.layouts import CROSS_ENCODER, worth_fetching
 from ragline.embedding.models import DEFAULT_MODEL, ModelFolder, locate_model
-from ragline.errors import BackendError, InputError, NotFoundError
+from ragline.embedding.weights import open_weights, weights_files
+from ragline.errors import BackendError, CorruptionError, InputError, NotFoundError
 from ragline.settings import load_settings
-from tests.tiny_bert import write_model
+from tests.tiny_bert import part_weights, write_cross_encoder, write_model
 
 SLUG = "sentence-transformers--all-MiniLM-L6-v2"
 
@@ -232,6 +234,52 @@ def test_a_model_on_the_hub_is_fetched_into_the_cache_once(hub: str, tmp_path: P
     assert output_of(start(cache, tmp_path, name="owner/tiny", sealed=True)) == [found]
 
 
+def test_what_runs_is_fetched_and_what_could_run_by_itself_is_not(hub: str, tmp_path: Path) -> None:
+    model, cache = tmp_path / "hub", tmp_path / "cache"
+    part_weights(model)
+    wanted = {"2_Dense/config.json", "2_Dense/model.safetensors", "spiece.model", "vocab.txt", "chat_template.jinja"}
+    unwanted = {"modeling_own.py", "pytorch_model.bin", "2_Dense/pytorch_model.bin", "onnx/model.safetensors", "onnx/config.json"}
+    unwanted |= {"model.fp16.safetensors", "tf_model.h5", "a/b/c.json", ".hidden.json", "image.png", "flax_model.msgpack"}
+    for name in wanted | unwanted:
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text("{}")
+    found = Path(output_of(start(cache, tmp_path, name="owner/tiny", hub=hub))[-1])
+    files = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
+    assert wanted <= files and not unwanted & files
+    assert {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"} <= files
+    assert output_of(start(cache, tmp_path, name="owner/tiny", sealed=True)) == [str(found)]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.json", "/etc/x.json", "..", "", ".", "a/../../x.json", "..\\x.json", "C:x.json", "a/.x/y.json", "./x.json/.."]
+)
+def test_a_file_whose_name_leaves_the_folder_is_not_fetched(name: str) -> None:
+    assert not worth_fetching(name)
+    assert worth_fetching("x.json") and worth_fetching("a/x.json")
+
+
+def test_weights_in_parts_are_one_model(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    whole = dict(open_weights(weights_files(model)))
+    parts = part_weights(model)
+    found = locate_model(str(model), cache_dir=tmp_path / "cache", announce=pytest.fail)
+    assert found.weights == tuple(parts) and len(found.weights_sha256) == 64
+    parted = open_weights(found.weights)
+    assert len(parted) == len(whole) and all((parted[name] == weight).all() for name, weight in whole.items())
+    parts[0].unlink()
+    with pytest.raises(InputError, match=r"it has no model-00001-of-00002\.safetensors"):
+        locate_model(str(model), cache_dir=tmp_path / "cache", announce=pytest.fail)
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": {"a": "../secret.safetensors"}}', '{"weight_map": {"a": "x.bin"}}'])
+def test_a_list_of_parts_that_is_not_one_is_found(index: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CorruptionError, match=r"index\.json"):
+        locate_model(str(model), cache_dir=tmp_path / "cache", announce=pytest.fail)
+
+
 def test_a_model_on_the_hub_without_safetensors_is_refused(hub: str, tmp_path: Path) -> None:
     (tmp_path / "hub" / "model.safetensors").unlink()
     (line, *_) = output_of(start(tmp_path / "cache", tmp_path, name="owner/tiny", hub=hub))
@@ -253,6 +301,23 @@ def test_a_model_in_the_hubs_own_cache_is_used_where_it_lies_if_it_is_whole(hub:
     assert output_of(start(tmp_path / "cache", tmp_path, name="owner/tiny", sealed=True)) == [str(snapshot)]
     (snapshot / "1_Pooling" / "config.json").unlink()  # as transformers leaves it: how it pools is not known
     assert output_of(start(tmp_path / "cache", tmp_path, name="owner/tiny", hub=hub))[-1] == str(tmp_path / "cache/models/owner--tiny")
+
+
+def test_a_cross_encoder_in_the_hubs_own_cache_needs_no_list_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--owner--tiny"
+    snapshot = write_cross_encoder(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = locate_model("owner/tiny", cache_dir=tmp_path / "cache", announce=pytest.fail, layout=CROSS_ENCODER)
+    assert found.path == snapshot
+    with pytest.raises(BackendError, match="Hugging Face hub"):
+        locate_model("owner/tiny", cache_dir=tmp_path / "cache", announce=pytest.fail)
+    part_weights(snapshot)[0].unlink()
+    with pytest.raises(BackendError, match="Hugging Face hub"):
+        locate_model("owner/tiny", cache_dir=tmp_path / "cache", announce=pytest.fail, layout=CROSS_ENCODER)
 
 
 def test_offline_without_the_model_the_error_says_what_was_tried_and_what_to_do(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ragline.embedding.onnx_runtime import OnnxEmbedder
 from ragline.errors import BackendError, CorruptionError, InputError
 from ragline.settings import EmbeddingSettings, load_settings
 from ragline.types import Chunk, Float32
-from tests.tiny_bert import write_model
+from tests.tiny_bert import part_weights, write_model
 
 QUESTION = ["how do we rotate keys?"]
 
@@ -84,6 +84,12 @@ async def test_a_cache_folder_that_cannot_be_written_costs_time_only(opener: Ope
     got = await opener(model).embed_questions(QUESTION)
     assert any("cannot be written" in message for message in opener.announced)
     np.testing.assert_array_equal(got, expected)
+
+
+async def test_a_model_whose_weights_are_in_parts_gives_the_same_vectors(opener: Opener, tmp_path: Path) -> None:
+    expected = await opener(write_model(tmp_path / "model"), "fp32").embed_questions(QUESTION)
+    part_weights(tmp_path / "model")
+    np.testing.assert_array_equal(await opener(tmp_path / "model", "fp32").embed_questions(QUESTION), expected)
 
 
 async def test_weights_that_change_behind_an_unchanged_date_are_not_built_from(opener: Opener, tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def write(name: str, content: bytes) -> Callable[[Path], object]:
         (write("corpus.jsonl", b"\n"), "holds no documents"),
         (write("queries.jsonl", b'{"_id": "q\xff"}'), "queries.jsonl is not UTF-8"),
         (write("queries.jsonl", b'{"_id": "q9", "text": "x"}\n'), "labels the query 'q1'"),
+        (write("corpus.jsonl", b'{"_id": "1", "text": ' + b"[" * 100_000), "corpus.jsonl, line 1 is not JSON"),
+        (write("corpus.jsonl", b'{"_id": "1", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "line 1 is not JSON: it is nested too"),
+        (write("qrels/test.tsv", b"q1\td1\t1\nq9\td1\t0\nq8\td1\t1\n"), "labels the query 'q9' (and 1 more), which queries.jsonl lacks"),
         (write("qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq1 d1 1\n"), "test.tsv, line 2 is not a label"),
         (write("qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq1\td1\t0\n"), "holds no relevant labels"),
     ],
@@ -144,6 +147,14 @@ def test_a_missing_split_names_those_there_are(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_labelled_set(folder, split="train")
     assert "test" in caught.value.hint
+
+
+def test_a_missing_corpus_is_not_blamed_on_the_split(folder: Path) -> None:
+    (folder / "corpus.jsonl").unlink()
+    with pytest.raises(InputError) as caught:
+        load_labelled_set(folder)
+    assert "--split" not in caught.value.hint
+    assert "unpacked" in caught.value.hint
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ def test_scores_are_the_same_bits_however_a_row_is_found(large: tuple[VectorInde
             assert (filtered_rows.tolist(), filtered.tobytes()) == (rows.tolist(), scores.tobytes())
 
 
+def test_vectors_of_rows_are_those_stored_and_zeros_for_rows_not_held() -> None:
+    vectors = clustered(50, 16, seed=9).astype(np.float16)
+    index = index_of(vectors, rows=np.arange(100, 150))
+    index.apply(np.array([120]), NONE, vectors[:0])
+    found = index.vectors(np.array([149, 120, 100, 7, 149]))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, np.stack([vectors[49], 0 * vectors[0], vectors[0], 0 * vectors[0], vectors[49]]))
+    assert index.vectors(NONE).shape == (0, 16)
+    assert VectorIndex(16).vectors(np.array([1])).shape == (1, 16)
+
+
 def test_scores_of_rows_not_held_are_nan() -> None:
     vectors = clustered(10, 32, seed=9).astype(np.float16)
     index = index_of(vectors, rows=np.arange(10) * 5)

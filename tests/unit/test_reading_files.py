@@ -79,12 +79,12 @@ async def test_a_word_file_keeps_every_character_and_what_is_said_in_it(reader: 
 
 async def test_other_office_formats_keep_every_character_too(reader: FileReader, tmp_path: Path) -> None:
     read = await reader.read(str(write_xlsx(tmp_path / "a.xlsx", [["R&amp;D", "who"], ["&lt;x&gt; &#233;", "A&amp;B"]])))
-    assert read.text == "Staff\n\nR&D: <x> é; who: A&B"
+    assert read.text == "Sheet: Staff\n\nR&D: <x> é; who: A&B"
 
 
 async def test_a_spreadsheet_gives_rows_with_the_names_of_their_columns(reader: FileReader, tmp_path: Path) -> None:
     read = await reader.read(str(write_xlsx(tmp_path / "a.xlsx", [["name", "born"], ["Ada", 1815], ["Alan", 1912]])))
-    assert read.text == "Staff\n\nname: Ada; born: 1815\nname: Alan; born: 1912"
+    assert read.text == "Sheet: Staff\n\nname: Ada; born: 1815\nname: Alan; born: 1912"
 
 
 async def test_a_book_is_read_in_the_order_of_its_spine(reader: FileReader, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_files_that_give_no_text_say_why(reader: FileReader, tmp_path: Pat
     assert "damaged, or no Word document" in await refusal(reader, write(tmp_path / "broken.docx", b"PK\3\4garbage"))
     assert "EPUB" in await refusal(reader, write_zip(tmp_path / "broken.epub", {"mimetype": "application/epub+zip"}))
     assert "binary" in await refusal(reader, write(tmp_path / "binary.txt", bytes(range(256)) * 9))
-    assert "archive" in await refusal(reader, write_zip(tmp_path / "a.zip", {"a.txt": "text"}))
+    assert "Zstandard" in await refusal(reader, write(tmp_path / "a.zst", b"\x28\xb5\x2f\xfd" + bytes(99)))
     assert "neither text" in await refusal(reader, write(tmp_path / "a.unknown", bytes(300)))
     assert await refusal(reader, tmp_path / "none.md") == "it cannot be read: No such file or directory"
     assert await refusal(reader, tmp_path) == "it is not a regular file"
@@ -215,9 +215,10 @@ async def test_a_named_pipe_is_not_opened(reader: FileReader, tmp_path: Path) ->
 async def test_a_file_that_may_not_be_read_says_so(reader: FileReader, tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"text")
     path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read everything")
-    assert "Permission denied" in await refusal(reader, path)
+    if os.access(path, os.R_OK):  # the administrator's permissions are no obstacle
+        assert (await reader.read(str(path))).text == "text"
+    else:
+        assert "Permission denied" in await refusal(reader, path)
 
 
 async def test_a_sparse_file_of_two_gigabytes_is_refused_by_its_size(reader: FileReader, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ragline.errors import ReadError
@@ -126,3 +128,81 @@ def test_what_is_no_table_is_kept_as_it_is(text: str) -> None:
 )
 def test_the_content_tells_the_type_before_the_name_does(head: bytes, name: str, expected: str | None) -> None:
     assert formats.by_content(head, name) == expected
+
+
+def test_json_records_are_paragraphs_that_can_be_understood_alone() -> None:
+    lines = b'{"name": "Ada", "born": 1815, "tags": ["a", "b"], "at": {"city": "Rom\\u00e9"}, "x": null}\nno json\n[1, 2]\n'
+    assert read_plain(lines, formats.JSON, "jsonl").text == "name: Ada; born: 1815; tags: a, b; at.city: Romé\n\nno json\n\n[1, 2]"
+    records = b'[{"a": "first\\nsecond", "b": 2}, {"keys": [{"n": 1}, {"n": 2}]}]'
+    assert read_plain(records, formats.JSON, "json").text == "a: first\nsecond\nb: 2\n\nkeys.n: 1; keys.n: 2"
+
+
+def test_other_json_stays_as_it_is_but_for_its_escapes() -> None:
+    data = rb'{"a": "Schl\u00fcssel \ud83d\ude00 \u0022 \\u00fc \ud83d \u000a"}'
+    assert read_plain(data, formats.JSON, "json").text == r'{"a": "Schlüssel 😀 \u0022 \\u00fc \ud83d \u000a"}'
+    assert read_plain(b"[" * 100_000, formats.JSON, "json").text == "[" * 100_000
+
+
+def test_comments_in_settings_files_are_no_headings() -> None:
+    read = read_plain(b"# a comment\n[tool]\nx = 1\n", formats.PLAIN, "ini")
+    assert [heading.title for heading in read.layout.headings] == ["[tool]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Keys", "Keys"),
+        ("# Keys ##", "Keys"),
+        ("# Keys \t # \t", "Keys"),
+        ("# Keys#", "Keys#"),
+        ("# C #", "C"),
+        ("# C# #", "C#"),
+        ("#\tKeys", "Keys"),
+        ("# ## x", "## x"),
+    ],
+)
+def test_closing_marks_are_no_part_of_a_heading(text: str, title: str) -> None:
+    read = read_plain(text.encode(), formats.MARKDOWN)
+    assert [(heading.title, read.text[heading.start : heading.end]) for heading in read.layout.headings] == [(title, title)]
+
+
+@pytest.mark.parametrize("text", ["#Keys", "#", "# ##", "####### Keys", "    # Keys"])
+def test_what_only_begins_as_a_heading_is_none(text: str) -> None:
+    assert read_plain(text.encode(), formats.MARKDOWN).layout.headings == ()
+
+
+MEGABYTE = 10**6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# x" + " " * MEGABYTE + "x",
+        "# " + " #" * (MEGABYTE // 2) + "x",
+        "# " + "[" * MEGABYTE,
+        "# " + "[a](" * (MEGABYTE // 4),
+        "# " + "_a" * (MEGABYTE // 2),
+        "---\na: b" + " " * MEGABYTE + "x\n---\n",
+    ],
+    ids=["blanks", "marks", "brackets", "links", "emphasis", "front matter"],
+)
+def test_the_time_to_read_hostile_markdown_is_linear(text: str) -> None:
+    """Texts of this size are read in the engine's own process, where a regular expression holds up everything."""
+    began = time.process_time()
+    read_plain(text.encode(), formats.MARKDOWN)
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("head", [b"<!---->" * 1000 + b"<x", b"<!-- -->\n" * 800, b"From a " + b"12:34" * 1600 + b"\n\n"])
+def test_the_time_to_tell_a_hostile_files_type_is_short(head: bytes) -> None:
+    began = time.process_time()
+    formats.by_content(head[: formats.HEAD_BYTES], "page")
+    assert time.process_time() - began < 1
+    assert formats.by_content(b"<!-- one --> <!-- two -->\n<html>", "page") == formats.HTML
+    assert formats.by_content(b"From ada@b.c Sat Nov 21 11:54:30 2026\r\nSubject: Keys\r\n", "box") == formats.MAILBOX
+
+
+def test_the_time_to_read_a_hostile_table_is_linear() -> None:
+    began = time.process_time()
+    read_plain(b"1" * 120_000 + b"x;born\nAda;1815\n", formats.CSV)
+    assert time.process_time() - began < 5

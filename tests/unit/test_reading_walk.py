@@ -111,14 +111,36 @@ def test_excluded_folders_are_not_entered(folder: Path) -> None:
     assert skipped(found) == {"docs/sub": "the store's own folder"}
 
 
+def test_what_lies_in_the_store_is_refused_when_it_is_named(folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / ".ragline"
+    (store / "views" / "1").mkdir(parents=True)
+    (store / "views" / "1" / "meta.json").write_text("{}")
+    (tmp_path / "link").symlink_to(store / "views")
+    exclude = [store, store / "views"]
+    for path in (".ragline/views", ".ragline/views/1/meta.json", "link/1/meta.json", "link", str(store / "views" / "1")):
+        assert failed(list(find_files([path], exclude=exclude))) == {path: "it is the store's own folder, or in it"}
+    assert failed(list(find_files(["docs/sub/c.html"], exclude=[folder / "sub"])))
+    # Documents may stand beside the store: its views alone are not for reading.
+    (store / "notes.md").write_text("text")
+    found = list(find_files([".ragline", ".ragline/notes.md"], exclude=exclude))
+    assert sources(found) == [".ragline/notes.md"] and skipped(found) == {".ragline/views": "the store's own folder"}
+
+
 def test_an_unknown_type_is_skipped_when_met_and_refused_when_named(folder: Path) -> None:
-    (folder / "x.zip").write_bytes(b"PK\3\4" + bytes(100))
+    (folder / "x.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(100))
     (folder / "y.bin").write_bytes(bytes(range(256)))
     assert skipped(list(find_files(["docs"]))) == {
-        "docs/x.zip": "of a type that ragline does not read (.zip)",
+        "docs/x.7z": "of a type that ragline does not read (.7z)",
         "docs/y.bin": "of a type that ragline does not read (.bin)",
     }
     assert failed(list(find_files(["docs/y.bin"]))) == {"docs/y.bin": "it is of a type that ragline does not read (.bin)"}
+    assert sources(list(find_files(["docs/x.7z"]))) == ["docs/x.7z"]  # reading it says which archive it is, and what to do
+
+
+def test_archives_and_mailboxes_are_found(folder: Path) -> None:
+    for name in ("x.zip", "y.tar.gz", "z.tgz", "m.mbox"):
+        (folder / name).write_bytes(b"x")
+    assert sources(list(find_files(["docs"])))[2:] == ["docs/m.mbox", "docs/sub/c.html", "docs/x.zip", "docs/y.tar.gz", "docs/z.tgz"]
 
 
 def test_a_file_without_an_extension_is_read_if_it_is_text(folder: Path) -> None:

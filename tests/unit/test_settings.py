@@ -164,8 +164,9 @@ def test_a_file_that_is_not_toml_is_refused_by_name(working_folder: Path, conten
 def test_a_named_file_must_exist(working_folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"'absent\.toml' cannot be read: No such file"):
         load(config_file=Path("absent.toml"))
+    (working_folder / "folder.toml").mkdir()
     with pytest.raises(SettingsError, match="cannot be read"):
-        load({"RAGLINE_CONFIG": str(working_folder)})
+        load({"RAGLINE_CONFIG": "folder.toml"})
 
 
 def test_dotenv_of_other_programs_is_left_alone(working_folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import ragline
 from ragline.engine import Engine
-from ragline.errors import InputError
+from ragline.errors import BackendError, InputError
 from ragline.sync import SyncEngine
 from ragline.types import Document
 from tests.engines import sync_engine
@@ -69,5 +69,7 @@ def test_a_closed_engine_says_so(tmp_path: Path) -> None:
     engine = sync_engine(tmp_path)
     engine.close()
     engine.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(BackendError, match="closed"):
         engine.search("x")
+    with pytest.raises(BackendError, match="closed"):
+        next(iter(engine.stream("x")))

@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ragline.bench import ingest, lexical, quality, search, start
+from ragline.bench import batching, caching, first_token, ingest, lexical, quality, remote, search, semantic, start
 from ragline.bench.machine import describe_machine
 from ragline.bench.texts import Workload, make_workload, read_sentences
 from ragline.embedding.models import locate_model
 from ragline.embedding.tokenizer import ModelTokenizer
 from ragline.errors import RaglineError
-from ragline.settings import Settings, load_settings
+from ragline.settings import CacheSettings, Settings, load_settings
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,23 @@ CASES: Mapping[str, tuple[str, Callable[[Inputs], dict[str, Any]]]] = {
         "the lexical view over 500,000 passages",
         lambda of: lexical.measure_lexical(of.sentences, of.workload.questions, of.settings),
     ),
+    "caching": ("hit ratios of the cache's policy and of LRU; times of lookups", lambda of: caching.measure_caching()),
+    "remote": (
+        "texts a second from an embedding server with 20 ms latency: one by one, in batches, in parallel (extra openai)",
+        lambda of: remote.measure_remote(of.sentences),
+    ),
+    "stream": (
+        "how much later than the language model a streamed answer begins (extra openai)",
+        lambda of: first_token.measure_first_token(of.sentences),
+    ),
+    "batching": (
+        "10 short texts, new and cached; many callers of a server with 20 ms latency, with and without a queue (extra openai)",
+        lambda of: batching.measure_batching(of.sentences, of.settings),
+    ),
+    "semantic": (
+        "right and wrong answers served to other questions; needs xquad_en and question_pairs (long)",
+        lambda of: semantic.measure_semantic(of.data, of.settings),
+    ),
     "start": ("import, --help and ask in fresh processes", lambda of: start.measure_start(of.workload)),
     "install": ("size of a fresh installation (needs a package index)", lambda of: start.measure_install()),
 }
@@ -78,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join(CASES)}")
     # The defaults are measured, whatever this machine's settings are; only the place of the models is its own.
-    inputs = Inputs(options.data, options.reference, Settings(cache_dir=load_settings().settings.cache_dir))
+    inputs = Inputs(
+        options.data, options.reference, Settings(cache_dir=load_settings().settings.cache_dir, cache=CacheSettings(enabled=False))
+    )
     results = {}
     try:
         for name in options.cases or CASES:

@@ -195,12 +195,14 @@ def load_labelled_set(folder: Path, *, split: str = "test") -> LabelledSet:
     documents = tuple(_document(entry, where) for entry, where in _json_lines(folder / "corpus.jsonl"))
     texts = {_string(entry, "_id", where): _string(entry, "text", where) for entry, where in _json_lines(folder / "queries.jsonl")}
     labels_file = folder / "qrels" / f"{split}.tsv"
-    qrels = {query_id: grades for query_id, grades in _labels(labels_file).items() if any(grade > 0 for grade in grades.values())}
-    unknown = [query_id for query_id in qrels if query_id not in texts]
+    labels = _labels(labels_file)
+    unknown = [query_id for query_id in labels if query_id not in texts]
     if unknown:
+        more = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
         raise InputError(
-            f"{labels_file} labels the query {unknown[0]!r}, which queries.jsonl lacks", hint="the files belong to different sets"
+            f"{labels_file} labels the query {unknown[0]!r}{more}, which queries.jsonl lacks", hint="the files belong to different sets"
         )
+    qrels = {query_id: grades for query_id, grades in labels.items() if any(grade > 0 for grade in grades.values())}
     if not documents or not qrels:
         raise InputError(f"{folder} holds no {'relevant labels' if documents else 'documents'}", hint="nothing can be measured on it")
     queries = {query_id: text for query_id, text in texts.items() if query_id in qrels}
@@ -213,12 +215,10 @@ def _must_be_labelled_set(folder: Path, split: str) -> None:
     missing = [name for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv") if not (folder / name).is_file()]
     if missing:
         splits = sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
-        raise InputError(
-            f"{folder} is not in BEIR's layout: {', '.join(missing)} is missing",
-            hint=f"its qrels are {', '.join(splits)}; choose with --split"
-            if splits
-            else "a labelled set has corpus.jsonl, queries.jsonl, qrels/",
-        )
+        hint = "a labelled set has corpus.jsonl, queries.jsonl and qrels/test.tsv: see that it was unpacked whole"
+        if splits and missing == [f"qrels/{split}.tsv"]:
+            hint = f"its qrels are {', '.join(splits)}; choose with --split"
+        raise InputError(f"{folder} is not in BEIR's layout: {', '.join(missing)} is missing", hint=hint)
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
@@ -238,8 +238,9 @@ def _json_lines(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
     for line, where in _lines(file):
         try:
             entry = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{where} is not JSON: {error}", hint="each line is one JSON object") from error
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise InputError(f"{where} is not JSON: {reason}", hint="each line is one JSON object") from error
         if not isinstance(entry, dict):
             raise InputError(f"{where} is not a JSON object", hint='each line is one JSON object, such as {"_id": "1", "text": "..."}')
         yield entry, where

@@ -11,7 +11,7 @@ import numpy as np
 
 from ragline.chunking.base import Tokenizer
 from ragline.chunking.cuts import CHARS_PER_TOKEN, SPACES, choose, find_cuts, unit_starts
-from ragline.chunking.sections import Section, has_body, shared_path, split_sections
+from ragline.chunking.sections import Section, shared_path, split_sections
 from ragline.errors import InputError
 from ragline.types import Chunk, Int64, Layout
 
@@ -88,7 +88,7 @@ class Chunker:
         chunks: list[Chunk] = []
         done = position = 0
         while done < len(sections):
-            count, end = self._next_window(text, sections[done:], position)
+            count, end = self._next_window(text, sections, done, position)
             window = self._tokenised(text, position, end)
             pieces = self._pieces(text, sections[done : done + count], window)
             is_part = end < sections[done + count - 1].end
@@ -101,15 +101,15 @@ class Chunker:
 
     # -- windows ------------------------------------------------------------------------------------------------------
 
-    def _next_window(self, text: str, sections: Sequence[Section], position: int) -> tuple[int, int]:
-        """How many sections are tokenised at once, and up to where: whole ones, or else a part of one."""
+    def _next_window(self, text: str, sections: Sequence[Section], done: int, position: int) -> tuple[int, int]:
+        """How many sections after `done` are tokenised at once, and up to where: whole ones, or else a part of one."""
         limit = position + self._window_chars
-        if sections[0].end > limit:
+        if sections[done].end > limit:
             return 1, _last_gap(text, limit - self._window_chars // 2, limit)
-        count = 1
-        while count < len(sections) and sections[count].end <= limit:
-            count += 1
-        return count, sections[count - 1].end
+        last = done + 1
+        while last < len(sections) and sections[last].end <= limit:
+            last += 1
+        return last - done, sections[last - 1].end
 
     def _tokenised(self, text: str, start: int, end: int) -> _Window:
         tokens = self._tokenizer.spans([text[start:end]])[0]
@@ -121,12 +121,12 @@ class Chunker:
 
     def _pieces(self, text: str, sections: Sequence[Section], window: _Window) -> list[_Piece]:
         pieces: list[_Piece] = []
-        for group in self._groups(text, sections, window):
+        for group in self._groups(sections, window):
             start, end = max(group[0].start, window.start), min(group[-1].end, window.end)
             start += len(text[start:end]) - len(text[start:end].lstrip())
             if start == end:
                 continue
-            heading = self._heading(shared_path(group, text))
+            heading = self._heading(shared_path(group))
             starts = unit_starts(window.starts, start, end)
             capacity = self._room - len(heading.ids)
             if len(starts) <= capacity:
@@ -138,14 +138,14 @@ class Chunker:
                 pieces.append(_Piece(heading, int(cuts.positions[first]), int(cuts.positions[last])))
         return pieces
 
-    def _groups(self, text: str, sections: Sequence[Section], window: _Window) -> Iterator[list[Section]]:
+    def _groups(self, sections: Sequence[Section], window: _Window) -> Iterator[list[Section]]:
         """Sections that share chunks: a heading without a body goes with what follows below it, and sections of a
         few words, too short to mean anything alone, with their neighbours under the same heading.
         """
         bounds = np.searchsorted(window.starts, [section.start for section in sections] + [sections[-1].end])
         sizes = np.diff(bounds).tolist()
         group, size = [sections[0]], sizes[0]
-        bare = not has_body(sections[0], text)
+        bare = not sections[0].has_body
         for section, more in zip(sections[1:], sizes[1:], strict=True):
             below = section.path[: len(group[0].path)] == group[0].path
             beside = section.path[: len(group[0].path) - 1] == group[0].path[:-1]
@@ -153,10 +153,10 @@ class Chunker:
             if (bare and (below or beside)) or (tiny and beside):
                 group.append(section)
                 size += more
-                bare = bare and not has_body(section, text)
+                bare = bare and not section.has_body
             else:
                 yield group
-                group, size, bare = [section], more, not has_body(section, text)
+                group, size, bare = [section], more, not section.has_body
         yield group
 
     def _heading(self, path: Sequence[str]) -> _Heading:

@@ -26,6 +26,9 @@ def _group(name: str, help: str) -> typer.Typer:
 TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="How many hits, 1 to 1000.")]
 Filter = Annotated[str | None, typer.Option("--filter", metavar="JSON", help="""Conditions on metadata: '{"year": {"gte": 2020}}'.""")]
 Mode = Annotated[Literal["hybrid", "dense", "lexical"] | None, typer.Option("--mode", help="By meaning (dense), words (lexical) or both.")]
+Depth = Annotated[int | None, typer.Option("--depth", metavar="N", help="Follow links of a URL so many deep, below its folder.")]
+Sitemap = Annotated[bool, typer.Option("--sitemap", help="Read the pages too that a URL's site names in its sitemap, below its folder.")]
+MaxPages = Annotated[int | None, typer.Option("--max-pages", metavar="N", help="Follow at most so many pages of a site. [default: 1000]")]
 DocumentId = Annotated[str, typer.Argument(metavar="ID", help="As `ragline documents list` shows it.")]
 
 
@@ -38,10 +41,12 @@ def root(
     collection: Annotated[str | None, typer.Option("--collection", hidden=True)] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", hidden=True)] = None,
     config: Annotated[Path | None, typer.Option("--config", hidden=True)] = None,
+    profile: Annotated[str | None, typer.Option("--profile", hidden=True)] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", hidden=True)] = None,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Documents in, cited answers out: a retrieval engine on one machine."""
-    context.obj = Common(json, data_dir, collection, tenant, config, debug)
+    context.obj = Common(json, data_dir, collection, tenant, config, profile, assignments, debug)
     if version:
         typer.echo(f'{{"version": "{__version__}"}}' if json else f"ragline {__version__}")
     elif context.invoked_subcommand is None:
@@ -52,30 +57,40 @@ def root(
 async def ask(
     common: Common,
     question: Annotated[str, typer.Argument(help="In words.")],
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="Answer from these files, folders or globs only.")] = None,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Answer from these files, folders, globs or URLs only.")
+    ] = None,
     top_k: TopK = None,
     filter: Filter = None,
     mode: Mode = None,
+    depth: Depth = None,
+    sitemap: Sitemap = False,
+    max_pages: MaxPages = None,
 ) -> int:
     """Answer a question, with citations. With paths, read those first and answer from them only."""
     from ragline.cli import work
 
-    return await work.ask(common, question, paths or [], top_k, filter, mode)
+    web = work.web_flags(paths or [], depth, sitemap, max_pages)
+    return await work.ask(common, question, paths or [], top_k, filter, mode, web)
 
 
 @command(app)
 async def ingest(
     common: Common,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for standard input.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or - for standard input.")],
     prune: Annotated[bool, typer.Option("--prune", help="Delete documents whose file is gone from a folder given.")] = False,
     id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The id of the text from standard input.")] = None,
     source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="What citations call that text.")] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="That text's metadata, to filter on.")] = None,
+    depth: Depth = None,
+    sitemap: Sitemap = False,
+    max_pages: MaxPages = None,
 ) -> int:
     """Read documents into the store. Those that have not changed are no work."""
     from ragline.cli import work
 
-    return await work.ingest(common, paths, prune, id, source, metadata)
+    web = work.web_flags(paths, depth, sitemap, max_pages)
+    return await work.ingest(common, paths, prune, id, source, metadata, web)
 
 
 @command(app)
@@ -197,12 +212,30 @@ async def delete_collection(common: Common, name: Annotated[str, typer.Argument(
     return await things.delete_collection(common, name)
 
 
-config = _group("config", "Show settings.")
+config = _group("config", "Show settings, and write a settings file.")
 
 
 @command(config, "show")
-async def show_config(common: Common) -> int:
+async def show_config(
+    common: Common,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="These settings or groups only.")] = None,
+) -> int:
     """Show the settings in force and where each came from."""
     from ragline.cli import things
 
-    return await things.show_config(common)
+    return await things.show_config(common, keys or [])
+
+
+@command(config, "init")
+async def init_config(
+    common: Common,
+    form: Annotated[Literal["toml", "yaml"] | None, typer.Option("--format", help="The form of the file. [default: toml]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> int:
+    """Write a settings file: every setting, explained and commented out.
+
+    What --profile, --set and other flags give is set in it. It is ragline.toml or ragline.yaml, unless --config names another.
+    """
+    from ragline.cli import things
+
+    return await things.init_config(common, form, force)

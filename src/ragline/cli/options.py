@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,21 +31,42 @@ class Common:
     data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="FOLDER", help="Where the store lives. [default: .ragline]")] = None
     collection: Annotated[str | None, typer.Option("--collection", metavar="NAME", help="Which collection. [default: default]")] = None
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose documents. [default: default]")] = None
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file. [default: ragline.toml]")] = None
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="A settings file, TOML or YAML. [default: ragline.toml]")
+    ] = None
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Settings that belong together, such as laptop.")] = None
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: retrieval.top_k=5. May be repeated.")
+    ] = None
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False
 
     def over(self, other: Common) -> Common:
         """These options, and the other's where these were not given."""
         pairs = zip(astuple(self), astuple(other), strict=True)
-        return Common(*(theirs if mine in (None, False) else mine for mine, theirs in pairs))
+        nearest = Common(*(theirs if mine in (None, False) else mine for mine, theirs in pairs))
+        return replace(nearest, assignments=[*(other.assignments or []), *(self.assignments or [])])  # the later wins
+
+    def overrides(self, **flags: Any) -> dict[str, Any]:
+        """The settings that flags of their own give, by dotted key; `flags` has `__` for the dot, None where not given."""
+        given = {"data_dir": self.data_dir, "collection": self.collection, "tenant": self.tenant, "profile": self.profile, **flags}
+        return {key.replace("__", "."): value for key, value in given.items() if value is not None}
+
+    def assigned(self) -> dict[str, str]:
+        """The settings that `--set` gives, by dotted key.
+
+        Raises:
+            InputError: One is not KEY=VALUE; it is not quoted, for it may be a secret.
+        """
+        pairs = [assignment.partition("=") for assignment in self.assignments or []]
+        if not all(key and separator for key, separator, _ in pairs):
+            raise InputError("--set takes KEY=VALUE", hint="such as --set retrieval.top_k=5; `ragline config show` lists the keys")
+        return {key.strip(): value for key, _, value in pairs}
 
     def settings(self, **flags: Any) -> LoadedSettings:
         """The settings in force; `flags` are settings by dotted key (`__` for the dot), None where not given."""
         from ragline.settings import load_settings
 
-        given = {"data_dir": self.data_dir, "collection": self.collection, "tenant": self.tenant, **flags}
-        overrides = {key.replace("__", "."): value for key, value in given.items() if value is not None}
-        return load_settings(config_file=self.config, overrides=overrides)
+        return load_settings(config_file=self.config, overrides=self.overrides(**flags), assignments=self.assigned())
 
     @asynccontextmanager
     async def engine(self, *, writes: bool = False, **flags: Any) -> AsyncIterator[Engine]:

@@ -51,7 +51,7 @@ def _write_state(screen: Screen, timings: Mapping[str, float], lag: int, degrade
     if lag:
         screen.line(("the index is behind the store: the newest changes may be missing", "yellow"))
     if degraded:
-        screen.line((f"left out: {', '.join(degraded)}", "yellow"))
+        screen.line((f"degraded: {', '.join(degraded)}", "yellow"))
 
 
 def write_report(screen: Screen, report: IngestReport) -> None:

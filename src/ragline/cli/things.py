@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ragline import json_shapes
-from ragline.cli.options import Common, nothing_ingested
+from ragline.cli.options import Common, announce, nothing_ingested
 from ragline.cli.screen import Screen, one_line, print_json
-from ragline.errors import NotFoundError
-from ragline.settings import plain_values
+from ragline.errors import InputError, NotFoundError
+from ragline.settings import load_flags, plain_values
 
 if TYPE_CHECKING:
     from ragline.engine import Engine
@@ -142,8 +143,9 @@ async def status(common: Common) -> int:
 
 async def doctor(common: Common, verify: bool) -> int:
     """`ragline doctor`; 1 where something is wrong."""
-    async with common.engine() as engine:
-        findings = await engine.doctor(verify=verify)
+    from ragline.engine.health import diagnose
+
+    findings = await diagnose(common.settings().settings, announce, verify=verify)
     if common.json:
         print_json({"findings": [json_shapes.finding(each) for each in findings]})
     else:
@@ -156,14 +158,42 @@ async def doctor(common: Common, verify: bool) -> int:
     return 1 if any(each.level == "error" for each in findings) else 0
 
 
-async def show_config(common: Common) -> int:
-    """`ragline config show`."""
+async def show_config(common: Common, keys: Sequence[str]) -> int:
+    """`ragline config show`; of all settings, or of those named by key or group."""
     loaded = common.settings()
     values = {**plain_values(loaded.settings), "cache_dir": str(loaded.settings.model_cache_dir())}
+    unknown = [each for each in keys if not any(_covers(each, key) for key in values)]
+    if unknown:
+        raise InputError(f"there is no setting {unknown[0]!r}", hint="`ragline config show` lists every setting")
+    if keys:
+        values = {key: value for key, value in values.items() if any(_covers(each, key) for each in keys)}
     if common.json:
         print_json({key: {"value": value, "origin": str(loaded.origins[key])} for key, value in values.items()})
         return 0
-    Screen().table(("setting", "value", "from"), [(key, str(value), loaded.origins[key]) for key, value in values.items()])
+    rows = [(key, "unset" if value is None else str(value), loaded.origins[key]) for key, value in values.items()]
+    Screen().table(("setting", "value", "from"), rows)
+    return 0
+
+
+def _covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+async def init_config(common: Common, form: Literal["toml", "yaml"] | None, force: bool) -> int:
+    """`ragline config init`."""
+    from ragline.settings.files import form_of
+    from ragline.settings.writing import write_settings_file
+
+    file = common.config or Path(f"ragline.{form or 'toml'}")
+    written = form_of(file)
+    if form is not None and form != written:
+        raise InputError(f"{str(file)!r} is not the name of a {form.upper()} file", hint="leave out --format, or name the file otherwise")
+    # Only the flags: what stands in the file that is replaced may be what is wrong.
+    write_settings_file(file, load_flags(overrides=common.overrides(), assignments=common.assigned()), written, replace=force)
+    if common.json:
+        print_json({"written": str(file)})
+    else:
+        Screen().line(f"wrote {file}; `ragline config show` prints what is in force")
     return 0
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ragline import json_shapes
 from ragline.bench.evaluation import Figures, load_labelled_set
@@ -19,14 +20,34 @@ from ragline.cli.screen import Screen, print_json
 from ragline.cli.things import must_hold_documents
 from ragline.errors import InputError, NotFoundError
 from ragline.filters import parse_filter
+from ragline.reading.web.urls import is_url
 from ragline.retrieval.question import normalise_question
 from ragline.types import Document
 
 
-async def ask(common: Common, question: str, paths: Sequence[str], top_k: int | None, filter: str | None, mode: str | None) -> int:
+def web_flags(paths: Sequence[str], depth: int | None, sitemap: bool, max_pages: int | None) -> Mapping[str, Any]:
+    """The settings that the flags about URLs give. Raises InputError for one that has no URL to be about."""
+    given = {"--depth": depth, "--sitemap": sitemap or None, "--max-pages": max_pages}
+    unused = [flag for flag, value in given.items() if value is not None]
+    if unused and not any(map(is_url, paths)):
+        raise InputError(
+            f"{unused[0]} is about URLs, and none is given", hint="give one such as https://example.com/docs/, or leave it out"
+        )
+    return {f"web__{flag[2:].replace('-', '_')}": value for flag, value in given.items()}
+
+
+async def ask(
+    common: Common,
+    question: str,
+    paths: Sequence[str],
+    top_k: int | None,
+    filter: str | None,
+    mode: str | None,
+    web: Mapping[str, Any],
+) -> int:
     """`ragline ask`. Files that give no text are named on standard error and do not fail it."""
     conditions = json_object(filter, "--filter")
-    async with common.engine(writes=bool(paths), retrieval__mode=mode) as engine:
+    async with common.engine(writes=bool(paths), retrieval__mode=mode, **web) as engine:
         documents: Sequence[str] | None = None
         if paths:
             # What would be refused is refused now, not after long work.
@@ -48,7 +69,15 @@ async def ask(common: Common, question: str, paths: Sequence[str], top_k: int | 
     return 0
 
 
-async def ingest(common: Common, paths: Sequence[str], prune: bool, id: str | None, source: str | None, metadata: str | None) -> int:
+async def ingest(
+    common: Common,
+    paths: Sequence[str],
+    prune: bool,
+    id: str | None,
+    source: str | None,
+    metadata: str | None,
+    web: Mapping[str, Any],
+) -> int:
     """`ragline ingest`; 1 where a source failed."""
     described = {"--id": id, "--source": source, "--metadata": metadata}
     unused = [flag for flag, value in described.items() if value is not None]
@@ -59,7 +88,7 @@ async def ingest(common: Common, paths: Sequence[str], prune: bool, id: str | No
     if "-" in paths:
         text = _standard_input(common.settings().settings.reading.max_file_bytes)
         sources.append(Document(text, id=id, source=source or "standard input", metadata=values))
-    async with common.engine(writes=True) as engine:
+    async with common.engine(writes=True, **web) as engine:
         with shown_progress() as progress:
             report = await engine.ingest(sources, prune=prune, progress=progress)
     if common.json:
@@ -120,7 +149,7 @@ async def evaluate(common: Common, folder: Path, split: str) -> int:
     labelled = load_labelled_set(folder, split=split)
     collection = common.collection or f"eval {folder.name}".strip()
     with tempfile.TemporaryDirectory(prefix="ragline-eval-") as temporary:
-        flags = {} if common.data_dir is not None else {"data_dir": temporary}
+        flags = {} if "data_dir" in {**common.overrides(), **common.assigned()} else {"data_dir": temporary}
         async with common.engine(writes=True, **flags) as engine:
             with shown_progress() as progress:
                 found = await run_evaluation(engine, labelled, collection=collection, progress=progress, announce=announce)

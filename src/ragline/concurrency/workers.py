@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import os
 import sys
 import threading
@@ -47,10 +49,9 @@ class Workers:
         """Runs `job` on a thread of this pool; on a worker thread already, at once and without suspending."""
         if on_worker():
             return job(*args, **kwargs)
-        loop = asyncio.get_running_loop()
-        if kwargs:
-            return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
-        return await loop.run_in_executor(self._executor, job, *args)
+        # The context goes along, so that what the job logs carries the id of its request.
+        call = functools.partial(contextvars.copy_context().run, job, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def close(self) -> None:
         """Waits for running jobs, drops queued ones. Twice is harmless."""

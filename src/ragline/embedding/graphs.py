@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
 from ragline.embedding.bert_config import BertConfig
 from ragline.embedding.files import write_whole
 from ragline.embedding.models import ModelFolder
 from ragline.embedding.precision import Precision
+from ragline.embedding.weights import open_weights, weights_sha256
 from ragline.errors import CorruptionError
 
 _GRAPH_VERSION = 1  # raised with every change of what bert.py builds, so that older files are not loaded
@@ -26,10 +26,10 @@ def load_graph(
     graph itself is given, built anew at every start.
 
     Raises:
-        InputError: The weights are not those of a BERT encoder.
-        CorruptionError: The weights' file is damaged.
+        InputError: The weights are not those of such a model.
+        CorruptionError: A file of the weights is damaged.
     """
-    parts = (model.weights_sha256, _GRAPH_VERSION, precision, *astuple(config))
+    parts = (model.weights_sha256, _GRAPH_VERSION, precision, *config.of_graph)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
     folder = cache_dir / "graphs"
     for path in sorted(folder.glob(f"{key}-*.onnx")):
@@ -52,11 +52,11 @@ def load_graph(
 def _build(model: ModelFolder, config: BertConfig, precision: Precision) -> bytes:
     # Imported here: `onnx` takes longer to import than a built graph to load.
     from ragline.embedding.bert import build_graph
-    from ragline.embedding.safetensors import SafetensorsFile
 
-    if _sha256(model.weights) != model.weights_sha256:
-        raise CorruptionError(f"{model.weights} is damaged: its SHA-256 has changed", hint="fetch the model again")
-    return build_graph(config, SafetensorsFile(model.weights), precision)
+    if weights_sha256(model.weights, _sha256) != model.weights_sha256:
+        names = ", ".join(str(file) for file in model.weights)
+        raise CorruptionError(f"{names} changed without a trace of it: the SHA-256 is another", hint="fetch the model again")
+    return build_graph(config, open_weights(model.weights), precision)
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,14 @@ import numpy as np
 
 from ragline.concurrency.workers import Workers, on_worker
 from ragline.embedding.bert_config import BertConfig
+from ragline.embedding.description import describe
 from ragline.embedding.graphs import load_graph
+from ragline.embedding.matryoshka import choose_dimension, shortened
 from ragline.embedding.models import ModelFolder, locate_model
 from ragline.embedding.precision import Precision, choose_precision, int8_instructions
-from ragline.embedding.tokenizer import ModelTokenizer
-from ragline.errors import BackendError, InputError
+from ragline.embedding.prefixes import Prefixes, check_prefixes, choose_prefixes
+from ragline.embedding.tokenizer import ModelTokenizer, check_fits
+from ragline.errors import BackendError
 from ragline.settings import EmbeddingSettings
 from ragline.types import Chunk, Float32
 
@@ -43,22 +47,25 @@ class OnnxEmbedder:
         self,
         model: ModelFolder,
         config: BertConfig,
-        precision: Precision,
         graph: Path | bytes,
         *,
+        dimension: int,
+        precision: Precision,
+        description: Mapping[str, str],
         question_workers: Workers,
         bulk_workers: Workers,
     ) -> None:
         self._model = model
         self._config = config
-        self._precision = precision
+        self._dimension = dimension
+        self._description = description
         self._question_workers = question_workers
         self._bulk_workers = bulk_workers
         tokenizer_file = model.path / "tokenizer.json"
         self._tokenizer = ModelTokenizer(tokenizer_file, config.passage_prompt)
-        self._around_question = self._tokenizer.surrounding(config.question_prompt)
-        self._fingerprint = _fingerprint(model, config, precision, tokenizer_file)
-        self._session: InferenceSession | None = _session(graph)
+        check_prefixes(self._tokenizer, (config.question_prompt, config.passage_prompt), config.max_tokens)
+        self._fingerprint = _fingerprint(model, config, precision, tokenizer_file, dimension)
+        self._session: InferenceSession | None = open_session(graph)
 
     @classmethod
     def open(
@@ -76,18 +83,29 @@ class OnnxEmbedder:
         workers stay the caller's to close.
 
         Raises:
-            InputError: The model is of a kind that is not supported.
+            InputError: The model is of a kind that is not supported, or a setting does not fit it.
             NotFoundError: There is no such model.
             BackendError: The model is not on this machine and cannot be fetched.
             CorruptionError: A file of the model is damaged.
         """
         model = locate_model(settings.model, cache_dir=cache_dir, announce=announce)
         config = BertConfig.read(model.path)
+        prefixes = choose_prefixes(settings, model.name, Prefixes(config.question_prompt, config.passage_prompt))
+        config = replace(config, question_prompt=prefixes.question, passage_prompt=prefixes.passage)
         precision = choose_precision(settings.precision)
         if precision == "int8" and not int8_instructions():
             announce("This processor lacks 8-bit dot products: int8 is slow here and its vectors are less exact. Use fp32 or auto.")
-        graph = load_graph(model, config, precision, cache_dir=cache_dir, announce=announce)
-        return cls(model, config, precision, graph, question_workers=question_workers, bulk_workers=bulk_workers)
+        dimension = choose_dimension(settings.dimension, config.hidden, model, announce)
+        return cls(
+            model,
+            config,
+            load_graph(model, config, precision, cache_dir=cache_dir, announce=announce),
+            dimension=dimension,
+            precision=precision,
+            description=describe(settings, model=model.name, precision=precision),
+            question_workers=question_workers,
+            bulk_workers=bulk_workers,
+        )
 
     @property
     def name(self) -> str:
@@ -96,18 +114,18 @@ class OnnxEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights, the tokenizer, the configuration and the precision; not of where the model lies."""
+        """Hash of weights, tokenizer, configuration, precision, prefixes and dimension; not of where the model lies."""
         return self._fingerprint
 
     @property
     def description(self) -> Mapping[str, str]:
-        """`model` and `precision`: the settings that open the same embedder again."""
-        return {"model": self._model.name, "precision": self._precision}
+        """The settings that open the same embedder again."""
+        return self._description
 
     @property
     def dimension(self) -> int:
         """The length of a vector."""
-        return self._config.hidden
+        return self._dimension
 
     @property
     def max_tokens(self) -> int:
@@ -165,22 +183,15 @@ class OnnxEmbedder:
 
     def _embed_questions(self, questions: Sequence[str]) -> Float32:
         vectors = np.empty((len(questions), self.dimension), np.float32)
-        before, after = self._around_question
-        room = self.max_tokens - len(before) - len(after)
         for vector, question in zip(vectors, questions, strict=True):
-            vector[:] = self._run([*before, *self._tokenizer.ids(question)[:room], *after])
+            vector[:] = self._run(self._tokenizer.prompted_ids(self._config.question_prompt, question, self.max_tokens))
         return vectors
 
     def _passage_ids(self, chunk: Chunk) -> Sequence[int]:
         ids: Sequence[int] | None = chunk.token_ids
         if ids is None:
-            before, after = self._tokenizer.special_ids
-            ids = [*before, *self._tokenizer.ids(chunk.passage), *after]
-        if not 0 < len(ids) <= self.max_tokens:
-            raise InputError(
-                f"a chunk of {len(ids)} tokens does not fit the model's window of {self.max_tokens}",
-                hint=f"set chunking.max_tokens to {self.max_tokens} or less",
-            )
+            ids = self._tokenizer.prompted_ids(self._config.passage_prompt, chunk.passage)
+        check_fits(len(ids), self.max_tokens)
         return ids
 
     def _run(self, ids: Sequence[int]) -> Float32:
@@ -189,9 +200,10 @@ class OnnxEmbedder:
         if session is None:
             raise BackendError(f"the embedder {self.name} is closed")
         try:
-            vector: Float32 = session.run(_OUTPUTS, {"input_ids": np.array([ids], np.int32)})[0][0]
+            vectors: Float32 = session.run(_OUTPUTS, {"input_ids": np.array([ids], np.int32)})[0]
         except Exception as error:  # onnxruntime's errors have no common root
             raise BackendError(f"onnxruntime could not embed a text of {len(ids)} tokens with {self.name}: {error}") from error
+        vector: Float32 = shortened(vectors, self._dimension)[0]
         return vector
 
 
@@ -200,7 +212,12 @@ def _length(chunk: Chunk) -> float:
     return len(chunk.token_ids) if chunk.token_ids is not None else len(chunk.text) / 4
 
 
-def _session(graph: Path | bytes) -> InferenceSession:
+def open_session(graph: Path | bytes) -> InferenceSession:
+    """A session for many threads at once, each of which computes alone.
+
+    Raises:
+        BackendError: onnxruntime cannot load the graph.
+    """
     # Imported here so that `import ragline` stays quick.
     import onnxruntime
 
@@ -216,7 +233,9 @@ def _session(graph: Path | bytes) -> InferenceSession:
         raise BackendError(f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}") from error
 
 
-def _fingerprint(model: ModelFolder, config: BertConfig, precision: Precision, tokenizer_file: Path) -> str:
+def _fingerprint(model: ModelFolder, config: BertConfig, precision: Precision, tokenizer_file: Path, dimension: int) -> str:
     tokenizer_sha256 = hashlib.sha256(tokenizer_file.read_bytes()).hexdigest()
-    parts = (model.weights_sha256, tokenizer_sha256, precision, config)
+    parts: tuple[object, ...] = (model.weights_sha256, tokenizer_sha256, precision, config, *config.beyond_bert)
+    if dimension != config.hidden:
+        parts = (*parts, "dimension", dimension)
     return f"{precision}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ragline.errors import SettingsError
+
 Precision: TypeAlias = Literal["int8", "fp32"]
 
 # Instructions that add up products of 8-bit numbers in 32 bits, as /proc/cpuinfo names them. Without one of them
@@ -37,8 +39,17 @@ def int8_instructions(cpuinfo: str | None = None) -> str | None:
     return None
 
 
-def choose_precision(setting: Literal["auto", "int8", "fp32"]) -> Precision:
-    """What `embedding.precision` means on this machine."""
+def choose_precision(setting: Literal["auto", "int8", "fp32", "fp16"]) -> Precision:
+    """What the setting `precision` means for onnxruntime on this machine.
+
+    Raises:
+        SettingsError: It is fp16, which is for graphics cards.
+    """
+    if setting == "fp16":
+        raise SettingsError(
+            "the precision fp16 is for sentence-transformers on a graphics card; onnx has int8 and fp32",
+            hint='set the precision to "auto", or the runtime to "sentence-transformers"',
+        )
     if setting == "auto":
         return "int8" if int8_instructions() else "fp32"
     return setting

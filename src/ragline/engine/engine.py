@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,21 +13,22 @@ from typing import Any, ParamSpec, TypeVar, get_args
 
 from ragline.chunking.chunker import Chunker
 from ragline.embedding.base import Embedder
+from ragline.engine.asking import Asking
 from ragline.engine.health import check_health, read_status
-from ragline.engine.ingestion import Ingestion, Source
+from ragline.engine.ingestion import Ingestion
 from ragline.engine.reindexing import Reindexing
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
+from ragline.engine.sources import Source
 from ragline.errors import InputError, NotFoundError, RaglineError
 from ragline.filters import parse_filter
-from ragline.generation.base import Generated, Generator
+from ragline.generation.base import Generator
 from ragline.retrieval.hybrid import Mode
 from ragline.retrieval.question import normalise_question
 from ragline.settings import Settings, load_settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
 from ragline.types import (
     Answer,
-    Citation,
     Document,
     Finding,
     IngestProgress,
@@ -72,8 +73,9 @@ class Engine:
     purpose.
     """
 
-    def __init__(self, resources: Resources, tenant: str, *, owner: bool = True) -> None:
+    def __init__(self, resources: Resources, tenant: str, *, asking: Asking | None = None, owner: bool = True) -> None:
         self._resources = resources
+        self._asking = asking or Asking(resources)
         self._tenant = tenant
         self._owner = owner
 
@@ -127,7 +129,7 @@ class Engine:
 
         It lives as long as the engine it came from.
         """
-        return Engine(self._resources, Scope(name).tenant, owner=False)
+        return Engine(self._resources, Scope(name).tenant, asking=self._asking, owner=False)
 
     @_while_open
     async def ingest(
@@ -141,13 +143,15 @@ class Engine:
     ) -> IngestReport:
         """Reads, chunks, embeds and stores sources; returns when they can be searched.
 
-        Same bytes again are no work. A file that gives no text is reported and does not stop the others.
+        Same bytes again are no work; a page that its server calls unchanged is one request. A source that gives no text is
+        reported and does not stop the others.
         Each document is replaced whole or not at all; cancelling keeps what was committed.
 
         Args:
-            sources: A path (file, folder or glob), a `Document`, or an iterable of them.
+            sources: A path (file, folder or glob), a URL (a string that begins with http:// or https://), a `Document`, or an
+                iterable of them. What URLs may lead to is in the settings under `web`.
             prune: Also delete documents whose file stood in a folder given and is gone.
-            retry_failed: Whether to try files again that gave no text last time and have not changed.
+            retry_failed: Whether to try files and pages again that gave no text last time and have not changed.
             progress: Called on the event loop as work goes on; must be quick.
 
         Raises:
@@ -167,6 +171,8 @@ class Engine:
             Chunker(embedder.tokenizer, max_tokens=min(chunking.max_tokens, embedder.max_tokens), overlap_tokens=chunking.overlap_tokens),
             resources.reader,
             resources.bulk_workers,
+            visit=resources.visit_web,
+            follows=resources.settings.web.depth > 0 or resources.settings.web.sitemap,
             hidden=resources.settings.reading.hidden,
             max_file_bytes=resources.settings.reading.max_file_bytes,
             exclude=[data_dir, data_dir / "views"],  # the views also where documents stand beside them
@@ -177,6 +183,7 @@ class Engine:
         views, head = await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
         return replace(report, lag=max(0, head.lsn - views.lsn))
 
+    @_while_open
     async def search(
         self,
         question: str,
@@ -201,7 +208,8 @@ class Engine:
             NotFoundError: A collection named does not exist.
             ModelMismatchError: A collection was embedded with another model.
         """
-        return await self._search(question, self.settings.retrieval.top_k if top_k is None else top_k, filter, collections, documents, mode)
+        search = await self._prepared(question, top_k, filter, collections, documents, mode)
+        return await self._asking.search(search)
 
     @_while_open
     async def ask(
@@ -217,11 +225,9 @@ class Engine:
 
         Arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
         """
-        async for event in self._answer(question, top_k, filter, collections, documents):
-            if event.kind == "answer":
-                assert isinstance(event.data, Answer)
-                return event.data
-        raise AssertionError("a generator ended without an answer")
+        search = await self._prepared(question, top_k, filter, collections, documents, evidence=True)
+        known = await self._asking.known(search)
+        return known if known is not None else await self._asking.answer(search)
 
     async def stream(
         self,
@@ -231,14 +237,16 @@ class Engine:
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         """Answers a question in steps: hits, then tokens and citations as they come, then the answer.
 
         An error ends the stream as its last event, kind "error". Arguments are those of `ask`.
         """
         try:
-            async for event in self._answer(question, top_k, filter, collections, documents):
-                yield event
+            search = await self._prepared(question, top_k, filter, collections, documents, evidence=True)
+            async with aclosing(self._asking.events(search)) as events:
+                async for event in events:
+                    yield event
         except RaglineError as failure:
             yield StreamEvent("error", failure)
 
@@ -323,16 +331,21 @@ class Engine:
         return Scope(self._tenant, self.settings.collection if collection is None else collection)
 
     @_while_open
-    async def _search(
+    async def _prepared(
         self,
         question: str,
-        top_k: int,
+        top_k: int | None,
         filter: Mapping[str, Any] | None,
         collections: str | Sequence[str] | None,
         documents: Sequence[str] | None,
-        mode: Mode | None,
-    ) -> SearchResult:
+        mode: Mode | None = None,
+        *,
+        evidence: bool = False,
+    ) -> Search:
+        """The search, with all that could be wrong with it refused; for the evidence of an answer, or for its own sake."""
         retrieval = self.settings.retrieval
+        if top_k is None:
+            top_k = retrieval.evidence if evidence else retrieval.top_k
         if mode not in (None, *get_args(Mode)):
             raise InputError(f"unknown mode {mode!r}", hint='use "hybrid", "dense" or "lexical"')
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
@@ -347,46 +360,7 @@ class Engine:
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
         documents = [documents] if isinstance(documents, str) else documents
-        search = Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes)
-        return await search.run(self._resources)
-
-    async def _answer(
-        self,
-        question: str,
-        top_k: int | None,
-        filter: Mapping[str, Any] | None,
-        collections: str | Sequence[str] | None,
-        documents: Sequence[str] | None,
-    ) -> AsyncIterator[StreamEvent]:
-        started = time.perf_counter()
-        result = await self._search(
-            question, self.settings.retrieval.evidence if top_k is None else top_k, filter, collections, documents, None
-        )
-        yield StreamEvent("hits", result)
-        searched = time.perf_counter()
-        normal = normalise_question(question, max_chars=self.settings.retrieval.max_question_chars)
-        generator = await self._resources.generator_for([self._scope(hit.collection) for hit in result] or [self._scope(None)])
-        async for piece in generator.generate(normal, result.hits):
-            if isinstance(piece, str):
-                yield StreamEvent("token", piece)
-            elif isinstance(piece, Citation):
-                yield StreamEvent("citation", piece)
-            else:
-                yield StreamEvent("answer", _finish(piece, result, searched - started, time.perf_counter() - searched))
-
-
-def _finish(generated: Generated, result: SearchResult, search_s: float, generate_s: float) -> Answer:
-    stages = {stage: took for stage, took in result.timings.items() if stage != "total_ms"}
-    return Answer(
-        text=generated.text,
-        citations=generated.citations,
-        found=generated.found,
-        hits=result.hits,
-        lsn=result.lsn,
-        lag=result.lag,
-        degraded=(*result.degraded, *generated.degraded),
-        timings={**stages, "generate_ms": generate_s * 1000, "total_ms": (search_s + generate_s) * 1000},
-    )
+        return Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes)
 
 
 def _no_document(document_id: str) -> NotFoundError:

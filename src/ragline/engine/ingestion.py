@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragline.chunking.chunker import Chunker
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
+from ragline.engine.sources import Found, Source, Sources
+from ragline.engine.versions import Outcome, document_id, file_document_id, hash_file, new_version, page_version, passage_hash, text_version
 from ragline.errors import InputError, MissingVectorsError, ReadError
-from ragline.reading.base import FoundFile, ReadText
-from ragline.reading.documents import read_text
+from ragline.reading.base import FoundFile
 from ragline.reading.reader import FileReader
-from ragline.reading.walk import find_files
+from ragline.reading.walk import is_gone
+from ragline.reading.web.base import FoundPage, KnownPages, Page, PageState
 from ragline.storage.base import DocumentWrite, FileState, Store, StoredDocument
-from ragline.storage.encoding import check_document, metadata_to_json
-from ragline.types import Chunk, Document, FailedSource, Float16, IngestProgress, IngestReport, Scope, SkippedSource
+from ragline.types import Document, FailedSource, Float16, IngestProgress, IngestReport, Scope, SkippedSource
+
+if TYPE_CHECKING:  # the HTTP client is loaded for the first URL
+    from ragline.reading.web.visit import Visit
 
 BATCH_SOURCES = 64
 BATCH_BYTES = 4 * 1024**2
@@ -33,16 +36,15 @@ BATCH_BYTES = 4 * 1024**2
 EMBED_AT_ONCE = 512
 """Chunks embedded between two reports of progress."""
 
-Source = str | Path | Document
-Outcome = DocumentWrite | StoredDocument
-"""A version to write, or the stored one where nothing changed."""
+PAGES_AT_ONCE = 16
+"""A batch of pages ends at this many: they come slowly, and what came is to be kept."""
 
 
 @dataclass(slots=True)
 class Batch:
     """Sources on their way: found, then read and chunked, then embedded."""
 
-    sources: list[FoundFile | Document] = field(default_factory=list)
+    sources: list[FoundFile | Page | Document] = field(default_factory=list)
     writes: list[DocumentWrite] = field(default_factory=list)
     files: dict[str, FileState] = field(default_factory=dict)
     hashes: list[bytes] = field(default_factory=list)
@@ -53,8 +55,10 @@ class Ingestion:
     """One ingest into one scope. Make one for each; `run` it once.
 
     Args:
+        visit: Opens the way to the web, when the first URL is met.
+        follows: Whether a URL can lead to more pages than itself.
         exclude: Folders that are not entered: the store's own.
-        retry_failed: Whether to read files again that gave an error last time and have not changed.
+        retry_failed: Whether to read files and pages again that gave an error last time and have not changed.
         progress: Called on the event loop after each step; must be quick.
     """
 
@@ -67,6 +71,8 @@ class Ingestion:
         reader: FileReader,
         workers: Workers,
         *,
+        visit: Callable[[KnownPages], Visit],
+        follows: bool,
         hidden: bool,
         max_file_bytes: int,
         exclude: Sequence[Path] = (),
@@ -79,34 +85,34 @@ class Ingestion:
         self._chunker = chunker
         self._reader = reader
         self._workers = workers
-        self._hidden = hidden
+        self._visit = visit
+        self._follows = follows
         self._max_file_bytes = max_file_bytes
-        self._exclude = exclude
         self._retry_failed = retry_failed
         self._progress = progress
+        self._sources = Sources(workers, hidden=hidden, exclude=exclude)
+        self._skipped = self._sources.skipped
+        self._failed = self._sources.failed
         self._outcomes = {"added": 0, "replaced": 0, "unchanged": 0}
-        self._skipped: list[SkippedSource] = []
-        self._failed: list[FailedSource] = []
         self._document_ids: list[str] = []
         self._chunks = 0
         self._embedded = 0
         self._done = 0
-        self._total: int | None = None
         self._started = time.perf_counter()
         self._pruned = 0
-        self._found_uris: set[str] = set()
-        self._folders: set[str] = set()
+        self._held = AsyncExitStack()
+        self._web: Visit | None = None
 
     async def run(self, sources: Iterable[Source], *, prune: bool = False) -> IngestReport:
         """Ingests everything, in order; with `prune`, then deletes documents whose file is gone from a folder given.
 
         An error of the store ends it; what was committed before stays.
         """
-        found = await self._find(sources)
+        found = await self._sources.find(sources)
         read: asyncio.Queue[Batch | None] = asyncio.Queue(1)
         embedded: asyncio.Queue[Batch | None] = asyncio.Queue(1)
         try:
-            async with asyncio.TaskGroup() as stages:
+            async with self._held, asyncio.TaskGroup() as stages:
                 stages.create_task(self._read_stage(found, read))
                 stages.create_task(self._embed_stage(read, embedded))
                 stages.create_task(self._commit_stage(embedded))
@@ -124,58 +130,59 @@ class Ingestion:
             document_ids=tuple(dict.fromkeys(self._document_ids)),
         )
 
-    async def _find(self, sources: Iterable[Source]) -> Iterator[FoundFile | Document]:
-        """Looks paths up first, so that progress knows its end; documents come as their iterable gives them."""
-        try:
-            sources = iter(sources)
-        except TypeError as failure:
-            raise _not_a_source(sources) from failure
-        paths: list[str | Path] = []
-        rest: Iterator[Source] = iter(())
-        for source in sources:
-            if not isinstance(source, str | Path):
-                rest = itertools.chain([source], sources)
-                break
-            paths.append(source)
-        files = await self._workers.run(self._walk, paths)
-        if paths and not isinstance(rest, itertools.chain):
-            self._total = len(files)
-        return itertools.chain(files, self._mixed(rest))
-
-    def _mixed(self, sources: Iterator[Source]) -> Iterator[FoundFile | Document]:
-        for source in sources:
-            if isinstance(source, Document):
-                yield source
-            elif isinstance(source, str | Path):
-                yield from self._walk([source])
-            else:
-                raise _not_a_source(source)
-
-    def _walk(self, paths: Sequence[str | Path]) -> list[FoundFile]:
-        files = []
-        self._folders.update(Path(os.path.realpath(path)).as_uri() for path in paths if os.path.isdir(path))
-        for entry in find_files(paths, hidden=self._hidden, exclude=self._exclude):
-            if isinstance(entry, FoundFile):
-                if entry.uri not in self._found_uris:
-                    self._found_uris.add(entry.uri)
-                    files.append(entry)
-            elif isinstance(entry, SkippedSource):
-                self._skipped.append(entry)
-            else:
-                self._failed.append(entry)
-        return files
-
-    async def _read_stage(self, found: Iterator[FoundFile | Document], out: asyncio.Queue[Batch | None]) -> None:
-        while (batch := await self._workers.run(_next_batch, found)) is not None:
-            await self._read(batch)
-            await out.put(batch)
+    async def _read_stage(self, found: Iterator[Found], out: asyncio.Queue[Batch | None]) -> None:
+        while (sources := await self._workers.run(_next_sources, found)) is not None:
+            for of_web, group in itertools.groupby(sources, lambda source: isinstance(source, FoundPage)):
+                if of_web:
+                    await self._read_pages([source for source in group if isinstance(source, FoundPage)], out)
+                else:
+                    batch = Batch([source for source in group if not isinstance(source, FoundPage)])
+                    await self._read(batch)
+                    await out.put(batch)
         await out.put(None)
+
+    async def _read_pages(self, found: Sequence[FoundPage], out: asyncio.Queue[Batch | None]) -> None:
+        if self._web is None:
+            self._web = await self._held.enter_async_context(self._visit(self._known_pages))
+        pages: list[Page] = []
+        async with aclosing(self._web.pages(found)) as met:
+            async for entry in met:
+                if isinstance(entry, SkippedSource):
+                    self._skipped.append(entry)
+                elif isinstance(entry, FailedSource):
+                    self._failed.append(entry)
+                    self._step(entry.source)
+                else:
+                    pages.append(entry)
+                if len(pages) >= PAGES_AT_ONCE or sum(page.size for page in pages) >= BATCH_BYTES:
+                    await self._read_page_batch(self._web, pages, out)
+                    pages = []
+        if pages:
+            await self._read_page_batch(self._web, pages, out)
+
+    async def _read_page_batch(self, web: Visit, pages: Sequence[Page], out: asyncio.Queue[Batch | None]) -> None:
+        batch = Batch(list(pages))
+        await self._read(batch)
+        for page in pages:
+            web.release(page)
+        await out.put(batch)
+
+    async def _known_pages(self, uris: Sequence[str]) -> Mapping[str, str]:
+        """The signatures of pages whose document is still there, or whose failure is not to be tried again."""
+        states = await self._store.files(self._scope, uris)
+        ids = [state.document_id for state in states.values() if state.document_id is not None]
+        there = {document.id for document in await self._store.documents(self._scope, ids=ids)} if ids else set()
+        return {
+            uri: state.signature
+            for uri, state in states.items()
+            if (state.document_id in there if state.document_id is not None else not self._retry_failed)
+        }
 
     async def _read(self, batch: Batch) -> None:
         """Turns sources into chunked documents; those that have not changed are counted and left out."""
-        files = [source for source in batch.sources if isinstance(source, FoundFile)]
-        states = await self._store.files(self._scope, [file.uri for file in files]) if files else {}
-        ids = [_document_id(source) for source in batch.sources]
+        uris = [source.uri for source in batch.sources if not isinstance(source, Document)]
+        states = await self._store.files(self._scope, uris) if uris else {}
+        ids = [document_id(source) for source in batch.sources]
         known = {document.id: document for document in await self._store.documents(self._scope, ids=ids)}
         results = await asyncio.gather(
             *(self._read_one(source, id, known.get(id), states, batch.files) for source, id in zip(batch.sources, ids, strict=True))
@@ -186,7 +193,7 @@ class Ingestion:
 
     async def _read_one(
         self,
-        source: FoundFile | Document,
+        source: FoundFile | Page | Document,
         id: str,
         known: StoredDocument | None,
         states: Mapping[str, FileState],
@@ -195,15 +202,19 @@ class Ingestion:
         """A document to write, the stored one where nothing changed, or None where there is no text."""
         try:
             if isinstance(source, Document):
-                result = await self._workers.run(_prepare_document, source, id, known)
+                result = await self._workers.run(text_version, source, id, known)
             else:
-                result = await self._read_file(source, id, known, states.get(source.uri))
-                if source.uri not in states or states[source.uri] != FileState(source.signature, id):
+                state = states.get(source.uri)
+                read = self._read_page if isinstance(source, Page) else self._read_file
+                result = await read(source, id, known, state)  # type: ignore[arg-type]
+                if state != FileState(source.signature, id):
                     files[source.uri] = FileState(source.signature, id)
+                # Members of an archive and attachments of a mail that give no text do not keep the rest from being read.
+                self._skipped += [SkippedSource(source.source, str(member)) for member in result.metadata.get("unread", ())]
         except (ReadError, InputError) as failure:
-            name = source.source if isinstance(source, FoundFile) else source.source or source.id or "text"
+            name = (source.source or source.id or "text") if isinstance(source, Document) else source.source
             self._failed.append(FailedSource(name or id, failure.message, failure.hint))
-            if isinstance(source, FoundFile):
+            if not isinstance(source, Document):
                 files[source.uri] = FileState(source.signature, None, failure.message, failure.hint)
             self._step(name or id)
             return None
@@ -218,12 +229,23 @@ class Ingestion:
                 return known
             if state.document_id is None and not self._retry_failed:
                 raise ReadError(state.error, hint=state.hint)
-        if not 0 < _size(file.path) <= self._max_file_bytes:
+        if not 0 < _size(file) <= self._max_file_bytes:
             await self._reader.read(file.path)  # says what is wrong with it; hashing it could take for ever
-        content_hash = await self._workers.run(_hash_file, file)
+        content_hash = await self._workers.run(hash_file, file)
         if known is not None and known.content_hash == content_hash:
             return known
-        return await self._workers.run(_document_write, id, await self._reader.read(file.path), content_hash, file.source, {})
+        return await self._workers.run(new_version, id, await self._reader.read(file.path), content_hash, file.source, {})
+
+    async def _read_page(self, page: Page, id: str, known: StoredDocument | None, state: FileState | None) -> Outcome:
+        before = PageState.from_text(state.signature) if state is not None else None
+        if state is not None and before is not None and before.digest == page.state.digest:
+            if state.document_id == id and known is not None and before.url == page.state.url:
+                return known
+            if state.document_id is None and not self._retry_failed:
+                raise ReadError(state.error, hint=state.hint)
+        if page.path is None:
+            raise ReadError("its document was deleted while the server was asked whether it has changed", hint="ingest it again")
+        return await self._workers.run(page_version, page, id, known, await self._reader.read(page.path))
 
     def _chunk(self, writes: Sequence[DocumentWrite]) -> list[DocumentWrite]:
         chunked = []
@@ -281,15 +303,23 @@ class Ingestion:
             self._step(write.source or write.id)
 
     async def _prune(self) -> None:
-        gone = {
-            state.document_id
-            for folder in self._folders
+        """Deletes what was read from files that are gone, also where the file gave an error last."""
+        missed = {
+            uri: state.document_id or file_document_id(uri)
+            for folder in self._sources.folders
             for uri, state in (await self._store.files_under(self._scope, folder + "/")).items()
-            if state.document_id is not None and uri not in self._found_uris
+            if uri not in self._sources.uris
         }
+        # What was not met can be there all the same: hidden, of a type that only is read when it is named, behind a folder
+        # that cannot be read now.
+        gone = await self._workers.run(lambda: sorted(id for uri, id in missed.items() if is_gone(uri)))
         if gone:
             async with self._store.transaction() as transaction:
-                self._pruned = len(await transaction.delete(self._scope, sorted(gone)))
+                self._pruned = len(await transaction.delete(self._scope, gone))
+
+    def _total(self) -> int | None:
+        """How many sources there are; None while a site may still have more."""
+        return None if self._web is not None and self._follows else self._sources.total
 
     def _step(self, current: str) -> None:
         self._done += 1
@@ -298,73 +328,26 @@ class Ingestion:
     def _report_progress(self, current: str = "") -> None:
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
-            self._progress(IngestProgress(self._done, self._total, max(self._embedded, self._chunks), seconds, current))
+            self._progress(IngestProgress(self._done, self._total(), max(self._embedded, self._chunks), seconds, current))
 
 
-def passage_hash(chunk: Chunk) -> bytes:
-    """The key of a passage's vector: 16 bytes of BLAKE2b of what is embedded."""
-    return hashlib.blake2b(chunk.passage.encode("utf-8"), digest_size=16).digest()
-
-
-def file_document_id(uri: str) -> str:
-    """The identity of a file's or page's document: a hash of its absolute URI."""
-    return hashlib.blake2b(uri.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def _document_id(source: FoundFile | Document) -> str:
-    if isinstance(source, FoundFile):
-        return file_document_id(source.uri)
-    if source.id is not None:
-        return source.id
-    return hashlib.blake2b(source.text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _next_batch(found: Iterator[FoundFile | Document]) -> Batch | None:
-    batch, size = Batch(), 0
+def _next_sources(found: Iterator[Found]) -> list[Found] | None:
+    """As many as make a batch; None at their end."""
+    sources: list[Found] = []
+    size = 0
     for source in found:
-        batch.sources.append(source)
-        size += len(source.text) if isinstance(source, Document) else _size(source.path)
-        if len(batch.sources) >= BATCH_SOURCES or size >= BATCH_BYTES:
+        sources.append(source)
+        if isinstance(source, Document):
+            size += len(source.text)
+        elif isinstance(source, FoundFile):
+            size += _size(source)
+        if len(sources) >= BATCH_SOURCES or size >= BATCH_BYTES:
             break
-    return batch if batch.sources else None
+    return sources or None
 
 
-def _size(path: str) -> int:
+def _size(file: FoundFile) -> int:
     try:
-        return Path(path).stat().st_size
+        return Path(file.path).stat().st_size
     except OSError:
         return 0  # reading it will say what is wrong
-
-
-def _hash_file(file: FoundFile) -> bytes:
-    try:
-        with open(file.path, "rb") as content:
-            return hashlib.file_digest(content, lambda: hashlib.blake2b(b"file", digest_size=16)).digest()
-    except OSError as failure:
-        raise ReadError(
-            f"it cannot be read: {failure.strerror or failure}", hint="check that it exists and that you may read it"
-        ) from failure
-
-
-def _prepare_document(document: Document, id: str, known: StoredDocument | None) -> Outcome:
-    metadata_to_json(id, document.metadata)  # refuses what is not JSON
-    metadata = json.dumps(dict(document.metadata), sort_keys=True, ensure_ascii=False)
-    digest = hashlib.blake2b(b"text", digest_size=16)
-    for part in (document.text, document.source or "", metadata):
-        content = part.encode("utf-8", "surrogatepass")
-        digest.update(len(content).to_bytes(8, "big") + content)
-    if known is not None and known.content_hash == digest.digest():
-        return known
-    return _document_write(id, read_text(document.text, document.source), digest.digest(), document.source, dict(document.metadata))
-
-
-def _document_write(id: str, read: ReadText, content_hash: bytes, source: str | None, metadata: dict[str, object]) -> DocumentWrite:
-    """The document to write; what the store would refuse is refused here, where it does not take others with it."""
-    write = DocumentWrite(id, read.text, content_hash, source, {**read.metadata, **metadata}, read.layout, read.media_type)
-    check_document(write)
-    metadata_to_json(id, write.metadata)
-    return write
-
-
-def _not_a_source(value: object) -> InputError:
-    return InputError(f"{type(value).__name__} cannot be ingested", hint="give paths, or ragline.Document(text=...)")

@@ -10,8 +10,10 @@ import numpy as np
 
 from ragline.chunking.chunker import Chunker
 from ragline.embedding.base import Embedder
-from ragline.engine.ingestion import EMBED_AT_ONCE, passage_hash
+from ragline.embedding.opening import followed
+from ragline.engine.ingestion import EMBED_AT_ONCE
 from ragline.engine.resources import Resources
+from ragline.engine.versions import passage_hash
 from ragline.errors import ConflictError, InputError, MissingVectorsError, NotFoundError
 from ragline.settings import EmbeddingSettings
 from ragline.storage.base import DocumentWrite, Head, StoredChunk, StoredDocument, Transaction
@@ -78,15 +80,14 @@ class Reindexing:
             return await self._resources.embedder_for(self._scope)
         wanted = self._resources.settings.embedding.model_dump(exclude_unset=True)
         wanted |= {key: value for key, value in (("model", model), ("precision", precision)) if value is not None}
-        head = await self._store.head(self._scope)
-        if "model" not in wanted and head.model:
-            wanted["model"] = head.embedder["model"]
         try:
             settings = EmbeddingSettings(**wanted)
         except ValueError as failure:
             raise InputError(
                 f"{model!r} in {precision!r} cannot be a model and its precision", hint="see `ragline reindex --help`"
             ) from failure
+        if model is None:
+            settings = followed(settings, (await self._store.head(self._scope)).embedder)
         return await self._resources.open_embedder(settings)
 
     async def _prepare(

@@ -6,19 +6,26 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
-from ragline.embedding.onnx_runtime import OnnxEmbedder
-from ragline.errors import BackendError, ModelMismatchError
+from ragline.embedding.opening import followed, open_embedder
+from ragline.errors import BackendError, DeadlineError, ModelMismatchError, OverloadedError
 from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
 from ragline.index.follower import Follower
+from ragline.index.simd import lower_simd_level
 from ragline.reading.reader import FileReader
+from ragline.reading.web.base import KnownPages
+from ragline.retrieval.reranking.base import Reranker
 from ragline.settings import EmbeddingSettings, Settings
-from ragline.storage.base import Head, Store
+from ragline.storage.base import Store
 from ragline.storage.sqlite import SqliteStore
 from ragline.types import Scope
+
+if TYPE_CHECKING:
+    from ragline.reading.web.visit import Visit
 
 INGEST_NICENESS = 10
 """Ingest and indexing threads give way to questions by this much, where the system can."""
@@ -44,12 +51,15 @@ class Resources:
         self.settings = settings
         self._announce = announce
         self.own_embedder = embedder
-        self._own_generator = generator
+        self.own_generator = generator
         self._held: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._unused = asyncio.Event()
-        self._embedders: dict[tuple[str, str], Embedder] = {}
+        self._embedders: dict[str, Embedder] = {}
+        self._matched: dict[str, Embedder] = {}
+        self._generators: dict[str, Generator] = {}
+        self._reranker: Reranker | None = None
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
@@ -79,6 +89,8 @@ class Resources:
             held.push_async_callback(self.store.close)
             self.reader = FileReader(self.settings.reading)
             held.push_async_callback(self.reader.close)
+            if self.settings.index.simd == "lower":
+                lower_simd_level()
             self.follower = Follower(self.store, data_dir / "views", self.settings.index, index_workers)
             await self.follower.start()
             held.push_async_callback(self.follower.close)
@@ -95,10 +107,10 @@ class Resources:
                 self._unused.clear()
                 await self._unused.wait()
         finally:
-            for part in (*self._embedders.values(), self.own_embedder, self._own_generator):
+            for part in (*self._embedders.values(), *self._generators.values(), self._reranker, self.own_embedder, self.own_generator):
                 if part is not None:
                     held.push_async_callback(part.close)
-            self._embedders = {}
+            self._embedders, self._matched, self._generators, self._reranker = {}, {}, {}, None
             await held.aclose()
 
     @contextmanager
@@ -135,45 +147,94 @@ class Resources:
             ModelMismatchError: The settings name another model than the collection's.
         """
         head = await self.store.head(scope)
-        embedder = self.own_embedder or await self.open_embedder(_follow_collection(self.settings.embedding, head))
+        known = self._matched.get(head.model)
+        if known is not None:
+            return known
+        embedder = self.own_embedder or await self.open_embedder(followed(self.settings.embedding, head.embedder))
         if head.model and embedder.fingerprint != head.model:
             stored = " ".join(value for key, value in head.embedder.items() if key in ("model", "precision"))
             raise ModelMismatchError(
                 f"the collection {scope.collection!r} was embedded with {stored or 'another model'}, not with {embedder.name}",
                 hint=f"leave embedding.model unset to go on with it, or switch with `ragline reindex --model {embedder.name}`",
             )
+        self._matched[embedder.fingerprint] = embedder
         return embedder
 
     async def open_embedder(self, settings: EmbeddingSettings) -> Embedder:
         """The embedder that these settings name, opened once."""
-        key = (settings.model, settings.precision)
+        key = settings.model_dump_json()  # secrets masked: two keys for one model open one embedder
         async with self._opening:
             if key not in self._embedders:
                 self._embedders[key] = await self.question_workers.run(
-                    OnnxEmbedder.open,
+                    open_embedder,
                     settings,
                     self.settings.model_cache_dir(),
                     self._announce,
+                    pool=self.settings.pool,
                     question_workers=self.question_workers,
                     bulk_workers=self.bulk_workers,
                 )
         return self._embedders[key]
 
+    def visit_web(self, known: KnownPages) -> Visit:
+        """A way to the web for one ingest; it ends with its `async with`."""
+        from ragline.reading.web.visit import Visit  # with it comes the HTTP client
+
+        return Visit(self.settings.web, self.reader, known)
+
     async def generator_for(self, scopes: Sequence[Scope]) -> Generator:
-        """The generator that the settings name, for evidence from these collections."""
-        if self._own_generator is not None:
-            return self._own_generator
-        embedder = await self.embedder_for(scopes[0])
-        return ExtractiveGenerator(embedder, max_sentences=self.settings.generation.max_sentences, workers=self.question_workers)
+        """The generator that the settings name, for evidence from these collections.
+
+        Raises:
+            SettingsError: It lacks a setting.
+            MissingExtraError: Its extra is not installed.
+        """
+        if self.own_generator is not None:
+            return self.own_generator
+        generation = self.settings.generation
+        extractive: ExtractiveGenerator | None = None
+        try:
+            embedder = await self.embedder_for(scopes[0])
+            extractive = ExtractiveGenerator(embedder, max_sentences=generation.max_sentences, workers=self.question_workers)
+        except (BackendError, DeadlineError, OverloadedError):
+            if generation.generator == "extractive":
+                raise
+        if extractive is not None and generation.generator == "extractive":
+            return extractive
+        async with self._opening:
+            key = extractive.fingerprint if extractive is not None else ""
+            if key not in self._generators:
+                workers = self.question_workers
+                self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers)
+        return self._generators[key]
+
+    async def reranker(self) -> Reranker | None:
+        """The reranker that the settings name, opened once; None for none."""
+        if self.settings.rerank.reranker == "none" or self._reranker is not None:
+            return self._reranker
+        async with self._opening:
+            if self._reranker is None:
+                from ragline.retrieval.reranking.opening import open_reranker
+
+                self._reranker = await self.question_workers.run(
+                    open_reranker,
+                    self.settings.rerank,
+                    self.settings.pool,
+                    self.settings.model_cache_dir(),
+                    self._announce,
+                    workers=self.question_workers,
+                )
+        return self._reranker
 
 
-def _follow_collection(settings: EmbeddingSettings, head: Head) -> EmbeddingSettings:
-    followed: dict[str, str] = {}
-    if head.model and "model" not in settings.model_fields_set:
-        followed["model"] = head.embedder["model"]
-    if head.model and settings.precision == "auto":
-        followed["precision"] = head.embedder["precision"]
-    return settings.model_copy(update=followed)
+def open_chat_generator(settings: Settings, fallback: Generator | None, workers: Workers) -> Generator:
+    """The generator with a language model that the settings name; see `generation.opening.open_generator`."""
+    # Imported here, on a worker: the language models' clients take long to import.
+    from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
+    from ragline.generation.opening import open_generator
+
+    count_tokens = EstimatedTokenizer().count
+    return open_generator(settings.generation, settings.pool, count_tokens=count_tokens, fallback=fallback, workers=workers)
 
 
 def _cores() -> int:

@@ -1,21 +1,26 @@
-"""One search: views at the head, both legs as one job on one thread, texts that are surely alive."""
+"""One search: views at the head, both legs as one job on one thread, texts that are surely alive, then a closer look."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from pyroaring import BitMap64
 
 from ragline.concurrency.workers import drive
 from ragline.embedding.base import Embedder
 from ragline.engine.resources import Resources
-from ragline.errors import CorruptionError, ModelMismatchError
+from ragline.errors import BackendError, CorruptionError, DeadlineError, ModelMismatchError, OverloadedError, RaglineError
 from ragline.filters import Filter
+from ragline.retrieval.diversity import most_diverse
 from ragline.retrieval.hybrid import COLLECTION_SHIFT, DENSE_NOT_READY, Mode, Ranked, Target, search_views
+from ragline.retrieval.reranking.base import Reranker
+from ragline.retrieval.reranking.hits import rerank_hits
 from ragline.storage.base import Head, StoredChunk
 from ragline.types import Float32, Scope, ScoredChunk, SearchResult
 
@@ -27,6 +32,38 @@ OVERTAKEN_WAIT_S = 0.1
 
 ATTEMPTS = 3
 """A search that a commit overtook (it met a deleted row, or may lack a replaced one) runs again at the new head, twice at most."""
+
+EMBEDDER_UNAVAILABLE = "embedder_unavailable"
+"""Degraded: the embedding server failed, and the search went by words alone."""
+
+_DOWN = (BackendError, DeadlineError, OverloadedError)
+
+log = logging.getLogger("ragline.retrieval")
+
+
+@dataclass(slots=True)
+class _Course:
+    """How one search goes, and what it has found out so far; kept where it runs again.
+
+    Attributes:
+        mode: As asked for; by words alone once the embedding server has failed.
+        depth: How many chunks are fused: those that a closer look chooses from, else those wanted.
+        vectors: The question's, by fingerprint of the model.
+    """
+
+    mode: Mode
+    depth: int
+    reranker: Reranker | None
+    mmr_lambda: float | None
+    vectors: dict[str, Float32] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+
+    def go_without(self, error: RaglineError, *, remote: bool) -> None:
+        """Goes on by words alone where both legs were to search and the embedder is a server; else raises the error."""
+        if not remote or self.mode != "hybrid":
+            raise error
+        log.warning("searched by words alone: %s", error.message)
+        self.mode, self.degraded = "lexical", (EMBEDDER_UNAVAILABLE,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +80,19 @@ class Search:
     async def run(self, resources: Resources) -> SearchResult:
         """Searches; again where a commit overtook it or an index file proved damaged while it ran."""
         started = time.perf_counter()
+        course = await self._course(resources)
+        opened = time.perf_counter()
         for attempt in range(ATTEMPTS):
             # Views that this process itself brings to the head are on their way: better wait than miss a document. For another
             # process, which may be stopped, nobody waits twice.
             wait_s = OVERTAKEN_WAIT_S if attempt and resources.follower.is_indexer else VIEW_WAIT_S
             targets, heads = await self._targets(resources, wait_s)
             viewed = time.perf_counter()
-            embedder = await self._embedder(resources, heads)
+            embedder = await self._embedder(resources, heads, course)
             epochs = [target.views.epoch for target in targets]
             waited = time.perf_counter()
             try:
-                ranked, chunks, timings = await self._job(resources, embedder, targets, waited)
+                ranked, chunks, timings = await self._job(resources, embedder, targets, course, waited)
             except CorruptionError:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -65,21 +104,33 @@ class Search:
             overtaken = ranked.torn or None in chunks or DENSE_NOT_READY in ranked.degraded or ahead
             if not overtaken or (max(lags) > 0 and not resources.follower.is_indexer):
                 break
-        # "model" is the time to open the embedding model: next to nothing but for the first question of a process.
-        timings = {"wait_ms": (viewed - started) * 1000, "model_ms": (waited - viewed) * 1000, **timings}
+        # "model" is the time to open models: next to nothing but for the first question of a process.
+        timings = {"wait_ms": (viewed - opened) * 1000, "model_ms": (opened - started + waited - viewed) * 1000, **timings}
+        hits: Sequence[ScoredChunk] = self._hits(ranked, chunks)
+        degraded = (*course.degraded, *ranked.degraded)
+        if course.reranker is not None:
+            hits, failed = await self._reranked(resources, course.reranker, ranked, chunks, hits, timings)
+            degraded += failed
         timings["total_ms"] = (time.perf_counter() - started) * 1000
         return SearchResult(
-            hits=tuple(self._hits(ranked, chunks)),
+            hits=tuple(hits),
             lsn=ranked.lsns[0] if len(self.scopes) == 1 else {s.collection: lsn for s, lsn in zip(self.scopes, ranked.lsns, strict=True)},
             lag=max(*lags, 1 if overtaken else 0),
-            degraded=ranked.degraded,
+            degraded=degraded,
             timings=timings,
+            epochs=ranked.epochs,
         )
 
+    async def _course(self, resources: Resources) -> _Course:
+        reranker, retrieval = await resources.reranker(), resources.settings.retrieval
+        depth = self.top_k
+        if reranker is not None:
+            depth = max(depth, resources.settings.rerank.candidates)
+        elif retrieval.mmr_lambda is not None:
+            depth = max(depth, retrieval.candidates)
+        return _Course(self.mode, depth, reranker, retrieval.mmr_lambda)
+
     async def _targets(self, resources: Resources, wait_s: float) -> tuple[list[Target], list[Head]]:
-        if len(self.scopes) == 1:  # the common case needs no task of its own
-            target, head = await self._target(resources, self.scopes[0], wait_s)
-            return [target], [head]
         if len(self.scopes) == 1:  # a task of its own would cost as much as the wait
             found = [await self._target(resources, self.scopes[0], wait_s)]
         else:
@@ -98,18 +149,22 @@ class Search:
         return Target(views, rows), head
 
     async def _job(
-        self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], queued: float
+        self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], course: _Course, queued: float
     ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
         if embedder is None or (embedder.is_local and resources.store.is_local):
-            return await resources.question_workers.run(lambda: drive(self._search_once(resources, embedder, targets, queued)))
-        return await self._search_once(resources, embedder, targets, queued)
+            return await resources.question_workers.run(lambda: drive(self._search_once(resources, embedder, targets, course, queued)))
+        return await self._search_once(resources, embedder, targets, course, queued)
 
-    async def _embedder(self, resources: Resources, heads: Sequence[Head]) -> Embedder | None:
-        """The embedder of the collections searched; None where there is nothing to embed for."""
+    async def _embedder(self, resources: Resources, heads: Sequence[Head], course: _Course) -> Embedder | None:
+        """The embedder of the collections searched; None where there is nothing to embed for, or nothing to do it."""
         scopes = [scope for scope, head in zip(self.scopes, heads, strict=True) if head.model]
-        if self.mode == "lexical" or not scopes:
+        if course.mode == "lexical" or not scopes:
             return None
-        embedders = [await resources.embedder_for(scope) for scope in scopes]
+        try:
+            embedders = [await resources.embedder_for(scope) for scope in scopes]
+        except _DOWN as error:
+            course.go_without(error, remote=resources.own_embedder is None and resources.settings.embedding.runtime == "openai")
+            return None
         if len({embedder.fingerprint for embedder in embedders}) > 1:
             names = ", ".join(f"{scope.collection} ({embedder.name})" for scope, embedder in zip(scopes, embedders, strict=True))
             raise ModelMismatchError(
@@ -119,13 +174,11 @@ class Search:
         return embedders[0]
 
     async def _search_once(
-        self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], queued: float
+        self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], course: _Course, queued: float
     ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
         """Embeds, searches and fetches. With local parts it never suspends and runs as one job on a worker."""
         started = time.perf_counter()
-        vector: Float32 | None = None
-        if embedder is not None:
-            vector = (await embedder.embed_questions([self.question]))[0]
+        vector = await self._vector(embedder, course) if embedder is not None else None
         embedded = time.perf_counter()
         ranked = await resources.question_workers.run(
             search_views,
@@ -133,16 +186,57 @@ class Search:
             self.question,
             vector,
             model=embedder.fingerprint if embedder is not None else "",
-            top_k=self.top_k,
-            mode=self.mode,
+            top_k=course.depth,
+            mode=course.mode,
             filter=self.filter,
             settings=resources.settings.retrieval,
+            with_vectors=course.mmr_lambda is not None,
         )
+        if course.mmr_lambda is not None and course.reranker is None:
+            ranked = await resources.question_workers.run(self._diversified, ranked, course.mmr_lambda)
         searched = time.perf_counter()
         chunks = await self._fetch(resources, ranked)
         timings = {"queue_ms": (started - queued) * 1000, "embed_ms": (embedded - started) * 1000, **ranked.timings}
         timings["fetch_ms"] = (time.perf_counter() - searched) * 1000
         return ranked, chunks, timings
+
+    async def _vector(self, embedder: Embedder, course: _Course) -> Float32 | None:
+        if embedder.fingerprint not in course.vectors:
+            try:
+                course.vectors[embedder.fingerprint] = (await embedder.embed_questions([self.question]))[0]
+            except _DOWN as error:
+                course.go_without(error, remote=not embedder.is_local)
+                return None
+        return course.vectors[embedder.fingerprint]
+
+    def _diversified(self, ranked: Ranked, mmr_lambda: float) -> Ranked:
+        assert ranked.vectors is not None
+        started = time.perf_counter()
+        chosen = ranked.take(most_diverse(ranked.scores, ranked.vectors, self.top_k, mmr_lambda=mmr_lambda))
+        return replace(chosen, timings={**ranked.timings, "diversify_ms": (time.perf_counter() - started) * 1000})
+
+    async def _reranked(
+        self,
+        resources: Resources,
+        reranker: Reranker,
+        ranked: Ranked,
+        chunks: Sequence[StoredChunk | None],
+        hits: Sequence[ScoredChunk],
+        timings: dict[str, float],
+    ) -> tuple[Sequence[ScoredChunk], tuple[str, ...]]:
+        """The `top_k` of the hits by a closer look, and by what they add to each other where that is set."""
+        settings, mmr_lambda = resources.settings.rerank, resources.settings.retrieval.mmr_lambda
+        started = time.perf_counter()
+        found = await rerank_hits(reranker, self.question, hits, candidates=settings.candidates, timeout_s=settings.timeout_s)
+        reranked = time.perf_counter()
+        timings["rerank_ms"] = (reranked - started) * 1000
+        if mmr_lambda is None or ranked.vectors is None:
+            return found.hits[: self.top_k], found.degraded
+        alive = np.array([chunk is not None for chunk in chunks], np.bool_)
+        scores, vectors = np.array([hit.score for hit in found.hits], np.float32), ranked.vectors[alive][found.places]
+        chosen = await resources.question_workers.run(most_diverse, scores, vectors, self.top_k, mmr_lambda=mmr_lambda)
+        timings["diversify_ms"] = (time.perf_counter() - reranked) * 1000
+        return [found.hits[place] for place in chosen.tolist()], found.degraded
 
     async def _fetch(self, resources: Resources, ranked: Ranked) -> list[StoredChunk | None]:
         """The chunk of each key; None where it was deleted after the views were read."""

@@ -48,6 +48,8 @@ class ExtractiveGenerator:
         workers: Where the words are compared. Stay the caller's to close.
     """
 
+    shares_answers = False
+
     def __init__(self, embedder: Embedder, *, max_sentences: int, workers: Workers) -> None:
         self._embedder = embedder
         self._max_sentences = max_sentences
@@ -97,7 +99,8 @@ class ExtractiveGenerator:
 
     async def _embed(self, texts: Sequence[str]) -> Float32:
         """As questions, which have the right of way over ingest and are cut to the window: `(n, dimension)`."""
-        jobs = [texts[at : at + _TEXTS_PER_JOB] for at in range(0, len(texts), _TEXTS_PER_JOB)]
+        size = _TEXTS_PER_JOB if self._embedder.is_local else max(1, len(texts))  # a server is asked once
+        jobs = [texts[at : at + size] for at in range(0, len(texts), size)]
         return np.concatenate(await asyncio.gather(*map(self._embedder.embed_questions, jobs)))
 
 

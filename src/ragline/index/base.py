@@ -33,6 +33,10 @@ class DenseView(Protocol):
         """The exact inner products of given rows, `(n,)`; NaN for rows not held."""
         ...
 
+    def vectors(self, rows: Int64) -> Float16:
+        """The stored vectors of given rows, `(n, dimension)`; zeros for rows not held."""
+        ...
+
 
 class LexicalView(Protocol):
     """Finds rows by words."""

@@ -131,6 +131,14 @@ class Follower:
             if residence.views.at(head) or not residence.views.retired:
                 return residence.views, head
 
+    def epoch_at(self, scope: Scope, head: Head) -> int | None:
+        """The epoch of the scope's views in this process if they stand at this head; None where they are not there (yet)."""
+        residence = self._resident.get(scope)
+        if residence is None or not residence.views.at(head) or residence.views.retired:
+            return None
+        self._resident.move_to_end(scope)
+        return residence.views.epoch
+
     async def mend(self, views: ScopeViews, epoch: int) -> None:
         """Makes vectors and attributes again from the store after a search met damage in them at `epoch`."""
         residence = self._resident.get(views.scope)

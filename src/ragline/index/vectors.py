@@ -206,6 +206,17 @@ class VectorIndex:
             scores[found] = unsorted
         return scores
 
+    def vectors(self, rows: Int64) -> Float16:
+        """The stored vectors of given rows, `(n, dimension)`; zeros, which are like nothing, for rows not held.
+
+        Raises:
+            CorruptionError: A vector that is needed lies in a damaged block of the snapshot.
+        """
+        vectors = np.zeros((len(rows), self.dimension), np.float16)
+        positions, found = self._positions(rows)
+        vectors[found] = self._stored.take(positions[found])
+        return vectors
+
     def _question(self, question: Float32) -> Float32:
         if question.shape != (self.dimension,):
             raise InputError(f"a question of shape {question.shape} was put to vectors of dimension {self.dimension}")

@@ -1,29 +1,13 @@
-"""Texts that need no parser: plain text, Markdown, source code, tables of comma-separated values."""
+"""Texts that need no parser, read in this process: what was handed over, and small text files."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterator
-
 from ragline.errors import ReadError
 from ragline.reading.base import ReadText
-from ragline.reading.parsing import formats
-from ragline.reading.parsing.blocks import clean, header_of, record_line, table_lines
-from ragline.reading.parsing.texts import NotTextError, decode
-from ragline.types import Heading, Layout, Metadata
-
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
-_SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
-_NO_PARAGRAPH = re.compile(r"\s*(?:[-*+>|]\s|\d+[.)]\s|\|)| {4}|\t")
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|$)", re.DOTALL)
-_FIELD = re.compile(r"([A-Za-z][\w-]*):[ \t]+(\S.*?)[ \t]*$")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3})(\S(?:[^*_]*\S)?)\1(?!\w)")
-_WITH_HEADINGS = frozenset({formats.MARKDOWN, formats.PLAIN})
-_MAX_COLUMNS = 1000
+from ragline.reading.parsing import formats, plain
+from ragline.reading.parsing.blocks import clean
+from ragline.reading.parsing.texts import NotTextError
+from ragline.types import Heading, Layout
 
 
 def read_text(text: str, source: str | None = None) -> ReadText:
@@ -38,99 +22,22 @@ def read_text(text: str, source: str | None = None) -> ReadText:
     return ReadText(cleaned, Layout(markdown_headings(cleaned)), {}, formats.MARKDOWN)
 
 
-def read_plain(data: bytes, media_type: str) -> ReadText:
-    """The text in the bytes of a file that needs no parser.
-
-    Rows of CSV and TSV become lines that can be understood alone: "name: value; name: value".
+def read_plain(data: bytes, media_type: str, suffix: str = "") -> ReadText:
+    """The text in the bytes of a file that needs no parser (see `plain.read_plain`).
 
     Raises:
         ReadError: The bytes are not those of a text, or hold none.
     """
     try:
-        decoded = decode(data)
+        read = plain.read_plain(data, media_type, suffix)
     except NotTextError as exc:
         raise ReadError(str(exc), hint="give it the extension of its format, or save it as UTF-8 text") from exc
-    metadata: dict[str, str] = {}
-    if decoded.encoding != "utf-8" or decoded.guessed:
-        metadata["encoding"] = decoded.encoding + (" (guessed)" if decoded.guessed else "")
-    text = decoded.text
-    if media_type in (formats.CSV, formats.TSV):
-        text = _rows_as_text(text, media_type)
-    headings: tuple[Heading, ...] = ()
-    if media_type in _WITH_HEADINGS:
-        metadata = {**_front_matter(text), **metadata} if media_type == formats.MARKDOWN else metadata
-        headings = markdown_headings(text)
-    if not text.strip():
+    if not read["text"].strip():
         raise ReadError("it holds no text", hint="there is nothing to ingest")
-    return ReadText(text, Layout(headings), metadata, media_type)
+    headings = tuple(Heading(*heading) for heading in read["headings"])
+    return ReadText(read["text"], Layout(headings), read["metadata"], media_type)
 
 
 def markdown_headings(text: str) -> tuple[Heading, ...]:
     """The headings of a Markdown text (CommonMark 4.2 and 4.3), without those inside fenced code and front matter."""
-    headings: list[Heading] = []
-    front = _FRONT_MATTER.match(text)
-    fence = ""
-    previous = (0, "")  # the line before, where it can be the title of an underlined heading
-    for start, line in _lines(text, front.end() if front else 0):
-        opening = _FENCE.match(line)
-        if fence:
-            if opening and opening[1].startswith(fence) and not line[opening.end() :].strip():
-                fence = ""
-            previous = (0, "")
-        elif opening:
-            fence, previous = opening[1], (0, "")
-        elif atx := _ATX.match(line):
-            title = atx[2] or ""
-            if title.strip("# \t"):
-                headings.append(Heading(start + atx.start(2), start + atx.start(2) + len(title), len(atx[1]), _plain_title(title)))
-            previous = (0, "")
-        elif previous[1] and (underline := _SETEXT.match(line)):
-            title = previous[1].strip()
-            begin = previous[0] + previous[1].index(title)
-            headings.append(Heading(begin, begin + len(title), 1 if underline[1][0] == "=" else 2, _plain_title(title)))
-            previous = (0, "")
-        else:
-            previous = (start, line) if line.strip() and not _NO_PARAGRAPH.match(line) else (0, "")
-    return tuple(headings)
-
-
-def _lines(text: str, start: int) -> Iterator[tuple[int, str]]:
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield start, text[start:end]
-        start = end + 1
-
-
-def _plain_title(title: str) -> str:
-    """A title without the marks of emphasis, code and links around its words."""
-    words = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", title)).replace("`", "")
-    return " ".join(words.split()) or title
-
-
-def _front_matter(text: str) -> Metadata:
-    """The plain `name: value` lines of a Markdown file's front matter, as strings; lists and nesting are left out."""
-    block = _FRONT_MATTER.match(text)
-    fields = (_FIELD.match(line) for line in block[1].split("\n")) if block else ()
-    return {field[1].lower(): field[2].strip("\"'") for field in fields if field and field[2][0] not in "[{|>&*"}
-
-
-def _rows_as_text(text: str, media_type: str) -> str:
-    """The rows, one a line; the text as it is where it is no table."""
-    delimiter = "\t" if media_type == formats.TSV else _delimiter(text)
-    try:
-        rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-        first = next(rows, [])
-        if len(first) < 2 or len(first) > _MAX_COLUMNS:
-            return text
-        header = header_of(first)
-        if header is None:
-            return "\n".join(table_lines([first, *rows], header=False))
-        return "\n".join(line for line in (record_line(header, row) for row in rows) if line) or text
-    except csv.Error:
-        return text
-
-
-def _delimiter(text: str) -> str:
-    first = text[:65536].split("\n", 1)[0]
-    return max(",;\t|", key=first.count)
+    return tuple(Heading(*heading) for heading in plain.markdown_headings(text))

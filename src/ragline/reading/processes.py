@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ class ParserProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._at = ""  # the member of an archive that is being read
 
     @property
     def pid(self) -> int | None:
@@ -84,13 +86,24 @@ class ParserProcess:
         self._end()
 
     def _ask(self, process: subprocess.Popen[bytes], path: str, media_type: str) -> dict[str, Any]:
+        self._at = ""
         self._send(process, {"path": path, "media_type": media_type})
+        deadline = time.monotonic() + self._settings.timeout_s
         try:
-            return self._receive(process, self._settings.timeout_s)
+            while "at" in (answer := self._receive(process, deadline)):
+                self._at = answer["at"]
         except TimeoutError:
             self._end()
-            hint = "raise reading.timeout_s if the file is sound"
-            raise ReadError(f"parsing took longer than {self._settings.timeout_s:g} s", hint=hint) from None
+            message = f"parsing took longer than {self._settings.timeout_s:g} s{self._where()}"
+            raise ReadError(message, hint=self._cure("reading.timeout_s")) from None
+        return answer
+
+    def _where(self) -> str:
+        return f", at {self._at!r} in it" if self._at else ""
+
+    def _cure(self, setting: str) -> str:
+        raise_it = f"raise {setting} if the file is sound"
+        return f"unpack it and ingest the folder, or {raise_it}" if self._at else raise_it
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, started where there is none (or where the last one was killed from outside)."""
@@ -102,7 +115,7 @@ class ParserProcess:
                     raise BackendError("the reader is closed")
                 self._process = _spawn(self._settings)
             try:
-                self._receive(self._process, _START_TIMEOUT_S)
+                self._receive(self._process, time.monotonic() + _START_TIMEOUT_S)
             except (TimeoutError, EOFError) as exc:
                 status = self._end()
                 raise BackendError(
@@ -129,10 +142,10 @@ class ParserProcess:
             return BackendError("the reader was closed while it read")
         if status == OUT_OF_MEMORY:
             megabytes = self._settings.max_memory_bytes // 2**20
-            hint = "raise reading.max_memory_bytes if the file is sound"
-            return ReadError(f"parsing took more than {megabytes} MB of memory", hint=hint)
+            return ReadError(f"parsing took more than {megabytes} MB of memory{self._where()}", hint=self._cure("reading.max_memory_bytes"))
         reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ReadError(f"the parser crashed on it ({reason})", hint="open it in its own program and save it again")
+        hint = "unpack it and ingest the folder" if self._at else "open it in its own program and save it again"
+        return ReadError(f"the parser crashed on it ({reason}){self._where()}", hint=hint)
 
     def _send(self, process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
         assert process.stdin is not None
@@ -144,14 +157,17 @@ class ParserProcess:
         except BrokenPipeError as exc:
             raise EOFError from exc
 
-    def _receive(self, process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, Any]:
+    def _receive(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self._frame(process, deadline))
+        return {**message, "text": self._frame(process, deadline).decode()}
+
+    def _frame(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
         assert process.stdout is not None
-        deadline = time.monotonic() + timeout_s
         fd = process.stdout.fileno()
         length = LENGTH.unpack(_read_exactly(fd, LENGTH.size, deadline))[0]
-        if length > 8 * self._settings.max_text_chars + 64 * 2**20:
+        if length > 4 * self._settings.max_text_chars + 64 * 2**20:
             raise EOFError  # more than any sound parser sends
-        return json.loads(_read_exactly(fd, length, deadline))  # type: ignore[no-any-return]
+        return _read_exactly(fd, length, deadline)
 
 
 def _spawn(settings: ReadingSettings) -> subprocess.Popen[bytes]:
@@ -162,6 +178,10 @@ def _spawn(settings: ReadingSettings) -> subprocess.Popen[bytes]:
         "max_memory_bytes": settings.max_memory_bytes,
         "max_text_chars": settings.max_text_chars,
         "max_file_bytes": settings.max_file_bytes,
+        "hidden": settings.hidden,
+        "ocr_language": settings.ocr_language,
+        "ocr_data_dir": None if settings.ocr_data_dir is None else os.path.abspath(settings.ocr_data_dir),
+        "temporary": tempfile.gettempdir(),
         "parent": os.getpid(),
     }
     packages = str(Path(spec.origin).parent.parent)

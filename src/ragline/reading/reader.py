@@ -13,9 +13,14 @@ from ragline.errors import ReadError
 from ragline.reading.base import ReadText
 from ragline.reading.documents import read_plain
 from ragline.reading.parsing import formats
+from ragline.reading.parsing.links import LINKS
+from ragline.reading.parsing.sitemaps import SITEMAP
 from ragline.reading.processes import ParserProcess
 from ragline.settings import ReadingSettings
 from ragline.types import Heading, Layout
+
+_READ_HERE_BYTES = 2**20
+"""Texts up to this size are decoded on a thread: asking a process takes longer. Larger ones could take long enough to hurt."""
 
 
 class FileReader:
@@ -50,6 +55,20 @@ class FileReader:
         """
         return await self._workers.run(self._read, path)
 
+    async def links(self, path: str) -> dict[str, list[str]]:
+        """The `links` of an HTML page as it has them, its `base` (one at most), and what its `robots` tags say.
+
+        Raises ReadError and BackendError as `read` does.
+        """
+        return await self._workers.run(self._outline, path, LINKS)
+
+    async def sitemap(self, path: str) -> dict[str, list[str]]:
+        """The `pages` and `sitemaps` that a sitemap names. Raises ReadError and BackendError as `read` does."""
+        return await self._workers.run(self._outline, path, SITEMAP)
+
+    def _outline(self, path: str, kind: str) -> dict[str, list[str]]:
+        return {name: value for name, value in self._ask(os.path.abspath(path), kind).items() if isinstance(value, list)}
+
     def _read(self, path: str) -> ReadText:
         try:
             # Looked at before it is opened: opening a named pipe waits, opening a device can do anything.
@@ -62,15 +81,15 @@ class FileReader:
                 media_type = formats.by_content(head, path)
                 if media_type is None:
                     raise ReadError("it is neither text nor of a format that ragline reads", hint=formats.HINT)
-                if formats.is_plain(media_type):
+                if formats.is_plain(media_type) and size <= _READ_HERE_BYTES:
                     # One byte more than may be: it can have grown since it was measured.
-                    data = head + file.read(self._settings.max_file_bytes + 1 - len(head))
-                    self._check_size(len(data))
-                    return self._checked(read_plain(data, media_type))
+                    data = head + file.read(_READ_HERE_BYTES + 1 - len(head))
+                    if len(data) <= _READ_HERE_BYTES:
+                        return self._checked(read_plain(data, media_type, formats.suffix(path)))
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise ReadError(f"it cannot be read: {reason}", hint="check that it exists and that you may read it") from exc
-        return self._parse(os.path.abspath(path), media_type)
+        return _read_text(self._ask(os.path.abspath(path), media_type))
 
     def _check_size(self, size: int) -> None:
         if size == 0:
@@ -89,7 +108,7 @@ class FileReader:
             )
         return read
 
-    def _parse(self, path: str, media_type: str) -> ReadText:
+    def _ask(self, path: str, media_type: str) -> dict[str, Any]:
         parser = self._idle.get()
         try:
             answer = parser.parse(path, media_type)
@@ -97,7 +116,7 @@ class FileReader:
             self._idle.put(parser)
         if "error" in answer:
             raise ReadError(answer["error"], hint=answer["hint"])
-        return _read_text(answer)
+        return answer
 
     async def close(self) -> None:
         """Ends the parser processes; reads under way fail. Twice is harmless."""

@@ -20,7 +20,6 @@ from ragline.types import FailedSource, SkippedSource
 Found: TypeAlias = FoundFile | SkippedSource | FailedSource
 StrPath: TypeAlias = str | os.PathLike[str]
 
-_IGNORED = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv", ".tox", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 _RACY_NS = 2_000_000_000
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -36,7 +35,8 @@ def find_files(paths: Iterable[StrPath], *, hidden: bool = False, exclude: Colle
     Args:
         paths: What to read.
         hidden: Whether to enter what begins with a dot.
-        exclude: Folders that are not entered, such as the store's own.
+        exclude: Folders that are not entered, such as the store's own. What lies in one is refused when it is named
+            as well, except in one that holds another: documents may stand beside the store.
     """
     walk = _Walk(hidden=hidden, exclude={os.path.realpath(path) for path in exclude})
     for path in paths:
@@ -51,19 +51,31 @@ def display(path: str) -> str:
         return path.encode("utf-8", "backslashreplace").decode()
 
 
+def is_gone(uri: str) -> bool:
+    """Whether there is no file any more behind a file's URI. One that only cannot be looked at is not gone."""
+    try:
+        os.lstat(local_path(uri))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 class _Walk:
     """One call of `find_files`: what was met already."""
 
     def __init__(self, *, hidden: bool, exclude: set[str]) -> None:
         self._hidden = hidden
         self._exclude = exclude
+        self._own = {folder for folder in exclude if not any(_lies_in(other, folder) for other in exclude - {folder})}
         self._seen: set[str] = set()
 
     def path(self, given: StrPath) -> Iterator[Found]:
         try:
-            path = _local_path(os.fspath(given))
+            path = local_path(os.fspath(given))
         except ValueError as exc:
-            yield FailedSource(str(given), str(exc), "give the path of a file or folder")
+            yield FailedSource(str(given), str(exc), "give the path of a file or folder, or an http:// or https:// URL")
             return
         try:
             status = os.stat(path)
@@ -73,8 +85,11 @@ class _Walk:
             else:
                 yield FailedSource(display(path), _reason(exc), "check the path")
             return
-        if stat.S_ISDIR(status.st_mode):
-            yield from self._folder(path, os.path.realpath(path))
+        real = os.path.realpath(path)
+        if any(_lies_in(real, folder) for folder in self._own):
+            yield FailedSource(display(path), "it is the store's own folder, or in it", "give the folder with your documents")
+        elif stat.S_ISDIR(status.st_mode):
+            yield from self._folder(path, real)
         else:
             yield from self._file(path, status, named=True)
 
@@ -112,7 +127,7 @@ class _Walk:
         if entry.name.startswith(".") and not self._hidden:
             return "hidden"
         is_folder = entry.is_dir(follow_symlinks=False)
-        if is_folder and entry.name in _IGNORED:
+        if is_folder and entry.name in formats.TOOL_FOLDERS:
             return "a folder of tools, not of documents"
         if is_folder and self._exclude and os.path.realpath(path) in self._exclude:
             return "the store's own folder"
@@ -183,7 +198,7 @@ def _match(patterns: Sequence[re.Pattern[str] | None], names: Sequence[str]) -> 
     return len(names) in reached
 
 
-def _local_path(given: str) -> str:
+def local_path(given: str) -> str:
     """The path in the form the operating system takes.
 
     Raises:
@@ -212,10 +227,15 @@ def _why_skip_link(path: str, root: str) -> str | None:
         target = os.path.realpath(path, strict=True)
     except OSError:
         return "a link that leads nowhere"
-    if target != root and not target.startswith(os.path.join(root, "")):
+    if not _lies_in(target, root):
         return "a link that leads out of the folder"
     # The folder it points to is walked by its own name; following the link could go round in circles.
     return "a link to a folder that is read by its own name" if os.path.isdir(target) else None
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    """Whether a path is this folder or below it; both without links."""
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def _is_readable_format(path: str, *, named: bool) -> bool:

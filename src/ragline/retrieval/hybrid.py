@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from ragline.filters import Filter
 from ragline.index.views import ScopeViews
 from ragline.retrieval.fusion import Fused, Leg, convex, reciprocal_rank
 from ragline.settings import RetrievalSettings
-from ragline.types import Float32, Int64
+from ragline.types import Float16, Float32, Int64
 
 Mode = Literal["hybrid", "dense", "lexical"]
 
@@ -33,8 +33,9 @@ class Ranked:
     Attributes:
         keys: `(n,)` int64, best first, ties by key: `collection << 48 | row`.
         scores: `(n,)` float32; dense and lexical: the same with NaN where a leg did not score the row.
-        lsns: Where each collection's views stood.
+        lsns, epochs: Where each collection's views stood.
         torn: Whether a document may be missing from them, see `ScopeViews`.
+        vectors: `(n, dimension)` stored vectors, where they were asked for; zeros where a row has none that compares.
     """
 
     keys: Int64
@@ -42,9 +43,22 @@ class Ranked:
     dense: Float32
     lexical: Float32
     lsns: tuple[int, ...]
+    epochs: tuple[int, ...]
     torn: bool = False
     degraded: tuple[str, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    vectors: Float16 | None = None
+
+    def take(self, places: Int64) -> Ranked:
+        """What stands at these places, in their order, without vectors."""
+        return replace(
+            self,
+            keys=self.keys[places],
+            scores=self.scores[places],
+            dense=self.dense[places],
+            lexical=self.lexical[places],
+            vectors=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,7 @@ def search_views(
     mode: Mode,
     filter: Filter | None,
     settings: RetrievalSettings,
+    with_vectors: bool = False,
 ) -> Ranked:
     """Searches the legs of all targets and fuses them. Runs on a worker thread; holds the views while it does.
 
@@ -74,6 +89,7 @@ def search_views(
     Args:
         vector: The question's, `(dimension,)`; None in lexical mode.
         model: Fingerprint of the model that made it: vectors of another one are not searched.
+        with_vectors: Whether the stored vectors of what is found are wanted too.
     """
     depth = max(settings.candidates, top_k)
     timings: dict[str, float] = {}
@@ -104,18 +120,23 @@ def search_views(
                     degraded.append("lexical_index_not_ready")
             started = _clock(timings, "lexical_ms", started)
         fused = _fuse(dense, lexical, targets, None if DENSE_NOT_READY in degraded else vector, mode, settings)
+        keys = fused.rows[:top_k]
+        vectors = _vectors(targets, keys) if with_vectors else None
         _clock(timings, "fuse_ms", started)
         lsns = tuple(target.views.lsn for target in targets)
+        epochs = tuple(target.views.epoch for target in targets)
         torn = any(target.views.torn for target in targets)
     return Ranked(
-        fused.rows[:top_k],
+        keys,
         fused.scores[:top_k],
         fused.dense[:top_k],
         fused.lexical[:top_k],
         lsns,
+        epochs,
         torn,
         tuple(dict.fromkeys(degraded)),
         timings,
+        vectors,
     )
 
 
@@ -168,6 +189,20 @@ def _cosines(targets: Sequence[Target], vector: Float32 | None, keys: Int64) -> 
         if target.views.dense is not None and vector is not None and mine.any():
             scores[mine] = target.views.dense.scores(vector, keys[mine] & ((1 << COLLECTION_SHIFT) - 1))
     return scores
+
+
+def _vectors(targets: Sequence[Target], keys: Int64) -> Float16:
+    """The stored vectors of rows of one model, the first collection's that has any; zeros for others, which do not compare."""
+    first = next((target.views for target in targets if target.views.dense is not None), None)
+    if first is None or first.dense is None:
+        return np.zeros((keys.size, 1), np.float16)
+    vectors = np.zeros((keys.size, first.dense.dimension), np.float16)
+    numbers = keys >> COLLECTION_SHIFT
+    for number, target in enumerate(targets):
+        if target.views.dense is not None and target.views.model == first.model:
+            mine = numbers == number
+            vectors[mine] = target.views.dense.vectors(keys[mine] & ((1 << COLLECTION_SHIFT) - 1))
+    return vectors
 
 
 def _merge_by_score(legs: Sequence[Leg]) -> Leg:

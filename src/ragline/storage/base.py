@@ -100,6 +100,16 @@ class StoredChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a document version's text, in code points."""
+
+    document_id: str
+    document_version: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """A page of the difference between two LSNs of a scope.
 
@@ -271,6 +281,10 @@ class Store(Protocol):
 
     async def text(self, scope: Scope, document_id: str) -> tuple[str, Layout] | None:
         """The stored text and its layout, or None where there is no such document."""
+        ...
+
+    async def slices(self, scope: Scope, spans: Sequence[Span]) -> Sequence[str | None]:
+        """What stands at each span, in the order asked; None where that version is not the current one (any more)."""
         ...
 
     async def chunks(self, scope: Scope, document_id: str) -> Sequence[StoredChunk]:

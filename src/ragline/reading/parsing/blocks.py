@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ _LINE_BREAKS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
 # Control characters that mean nothing in a text, and halves of surrogate pairs, which no encoding can write.
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
-_NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_NUMBER = re.compile(r"[-+]?(?=[.,\s]*+\d)[\d.,\s]*+%?")
 
 
 def clean(text: str) -> str:
@@ -80,7 +82,11 @@ def table_lines(rows: Sequence[Sequence[str]], *, header: bool = True) -> list[s
 
 def record_line(names: Sequence[str], row: Sequence[str]) -> str:
     """One row with the names of its columns; empty cells are left out, cells beyond the names stand alone."""
-    cells = [one_line(cell) for cell in row]
+    return clean_record_line(names, [one_line(cell) for cell in row])
+
+
+def clean_record_line(names: Sequence[str], cells: Sequence[str]) -> str:
+    """As `record_line`, for cells that are clean and on one line already."""
     named = [f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=False) if cell]
     return "; ".join([*named, *filter(None, cells[len(names) :])])
 
@@ -92,11 +98,23 @@ def header_of(row: Sequence[str]) -> list[str] | None:
     if len(names) < 2 or len(named) * 2 <= len(names) or len(set(named)) < len(named):
         return None
     values = sum(1 for name in named if _NUMBER.fullmatch(name))
+    if values >= 2 and not _NUMBER.fullmatch(names[0]) and _are_years([name for name in named if _NUMBER.fullmatch(name)]):
+        return names
     if values * 2 > len(named) or any(len(name) > 100 or "://" in name or "@" in name for name in named):
         return None
     return names
 
 
+def _are_years(names: Sequence[str]) -> bool:
+    """Whether these are years at equal distances, as they head the columns of a table: 2019, 2020, 2021."""
+    if not all(_YEAR.fullmatch(name) for name in names):
+        return False
+    steps = {int(after) - int(before) for before, after in itertools.pairwise(names)}
+    return len(steps) == 1 and abs(steps.pop()) in (1, 2, 5, 10)
+
+
 def one_line(text: str) -> str:
     """The text cleaned and on one line, words one space apart."""
+    if text.isprintable() and text.isascii():
+        return " ".join(text.split())
     return " ".join(clean(text).split())

@@ -11,6 +11,8 @@ from typing import Any
 import kreuzberg
 
 from .blocks import Blocks, clean, table_lines
+from .packages import EncryptedError
+from .running import Edges, repeated_edges
 
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"[.,;:!?\u3002]$|^[-\u2022*] |^[a-z]")
@@ -25,23 +27,28 @@ _TESSDATA = (
 )  # fmt: skip
 
 
-class EncryptedError(Exception):
-    """The content of the file is encrypted."""
+def tessdata(language: str, folder: str | None) -> str | None:
+    """The folder with tesseract's data for a language (or several: `eng+deu`), or None where it is not installed.
+
+    Args:
+        folder: Looked into before the usual places.
+    """
+    names = [f"{name}.traineddata" for name in language.split("+")]
+    places = (folder, *_TESSDATA) if folder else _TESSDATA
+    return next((place for place in places if all(os.path.exists(os.path.join(place, name)) for name in names)), None)
 
 
-def tessdata() -> str | None:
-    """The folder with the language data of tesseract, or None where it is not installed."""
-    return next((folder for folder in _TESSDATA if os.path.exists(f"{folder}/eng.traineddata")), None)
-
-
-def read_document(path: str, media_type: str, config: kreuzberg.ExtractionConfig) -> dict[str, Any]:
-    """The text of a file, its headings, its pages (PDF) and what it says of itself.
+def read_document(file: str | bytes, media_type: str, config: kreuzberg.ExtractionConfig) -> dict[str, Any]:
+    """The text of a file (its path or its bytes), its headings, its pages (PDF) and what it says of itself.
 
     Raises:
         EncryptedError: It opens, but its content is encrypted.
         Exception: What kreuzberg raises; `worker` turns it into a sentence.
     """
-    result = kreuzberg.extract_file_sync(path, media_type, config=config)
+    if isinstance(file, str):
+        result = kreuzberg.extract_file_sync(file, media_type, config=config)
+    else:
+        result = kreuzberg.extract_bytes_sync(file, media_type, config=config)
     nodes = result.document["nodes"] if result.document else []
     blocks = Blocks()
     if media_type == "application/pdf" and result.pages:
@@ -55,9 +62,13 @@ def read_document(path: str, media_type: str, config: kreuzberg.ExtractionConfig
     return {**blocks.result(), "metadata": _metadata(result.metadata)}
 
 
-def configuration() -> kreuzberg.ExtractionConfig:
-    """The settings that kreuzberg runs with: one thread, no network, nothing written."""
-    ocr = kreuzberg.OcrConfig(backend="tesseract", language="eng") if tessdata() else None
+def configuration(language: str | None) -> kreuzberg.ExtractionConfig:
+    """The settings that kreuzberg runs with: one thread, no network, nothing written.
+
+    Args:
+        language: What the text in images is recognised in, where there is data for it.
+    """
+    ocr = kreuzberg.OcrConfig(backend="tesseract", language=language) if language else None
     return kreuzberg.ExtractionConfig(
         use_cache=False,  # it would write into the user's folders
         output_format="markdown",
@@ -96,6 +107,8 @@ def _add_nodes(blocks: Blocks, nodes: list[Any], *, demoted: frozenset[int] = fr
     for node in nodes:
         content = node["content"]
         kind, text = content["node_type"], content.get("text") or ""
+        if node.get("content_layer") in ("header", "footer"):
+            continue
         if kind in ("heading", "title") and (content.get("level") or 1) not in demoted and _is_title(text):
             blocks.heading(text, content.get("level") or 1)
         elif kind == "list":
@@ -164,15 +177,36 @@ def _add_pages(blocks: Blocks, nodes: list[Any], pages: list[Any]) -> None:
         current = node.get("page") or current
         by_page.setdefault(current, []).append(node)
     demoted = _false_levels(nodes)
-    for page in sorted(pages, key=lambda page: page["page_number"]):
+    pages = sorted(pages, key=lambda page: page["page_number"])
+    edges = repeated_edges([page["content"] for page in pages])
+    for page in pages:
         blocks.page()
         structured = Blocks()
         own = _mended(by_page.get(page["page_number"], []), page["content"])
+        content = edges.without(page["content"])
+        own = _without_edges(own, edges)
         _add_nodes(structured, own, demoted=demoted, unwrap=True)
-        if _holds_words(structured.result()["text"], page["content"]):
+        if _holds_words(structured.result()["text"], content):
             _add_nodes(blocks, own, demoted=demoted, unwrap=True)
-        elif not _is_undecodable(page["content"]):
-            blocks.add(_joined_lines(page["content"]))
+        elif not _is_undecodable(content):
+            blocks.add(_joined_lines(content))
+
+
+def _without_edges(nodes: list[Any], edges: Edges) -> list[Any]:
+    """The nodes of a page without the lines at its top and bottom that all pages repeat."""
+    for from_end in (False, True):
+        for node in nodes[::-1] if from_end else list(nodes):
+            content = node["content"]
+            text = content.get("text") or ""
+            if content["node_type"] == "table":
+                break
+            rest = edges.without(text, top=not from_end, bottom=from_end)
+            if text and rest == text:
+                break
+            content["text"] = rest
+            if rest.strip():
+                break
+    return nodes
 
 
 def _mended(nodes: list[Any], plain: str) -> list[Any]:
@@ -218,6 +252,11 @@ def _is_row(line: str) -> bool:
     return figures >= 2 and figures > 0.3 * len(words)
 
 
+def _ends_paragraph(before: str, line: str, width: int) -> bool:
+    """Whether a line that was joined already, or a short one, ends a sentence and the next begins one."""
+    return (len(before) > 1.5 * width or len(before) < 0.9 * width) and before[-1:] in ".!?:" and not line[:1].islower()
+
+
 def _joined_lines(text: str) -> str:
     """Paragraph lines joined where the page's width broke them; words that a hyphen parted are whole again.
 
@@ -225,12 +264,14 @@ def _joined_lines(text: str) -> str:
     """
     text = re.sub(r"(\w)[\x02\ufffe]\s*(?=\w)", r"\1", text.replace("\r\n", "\n"))
     lines = [line.strip() for line in text.split("\n")]
-    width = max(map(len, lines))
+    lengths = sorted(len(line) for line in lines if line)
+    # Not the longest: a paragraph that the parser joined already stands on one line.
+    width = lengths[len(lengths) * 3 // 4] if lengths else 0
     if width < 40:
         return "\n".join(lines)
     joined = [lines[0]]
     for before, line in itertools.pairwise(lines):
-        if len(before) < 0.7 * width or not line or _is_row(before) or _is_row(line):
+        if len(before) < 0.7 * width or not line or _is_row(before) or _is_row(line) or _ends_paragraph(before, line, width):
             joined.append("\n" + line)
         elif re.search(r"[^\W\d_]-$", before) and line[0].islower():
             joined[-1] = joined[-1][:-1] if before.rsplit(None, 1)[-1].count("-") == 1 else joined[-1]

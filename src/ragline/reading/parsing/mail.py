@@ -1,25 +1,74 @@
-"""An e-mail message becomes text: who wrote what to whom and when, and what was attached."""
+"""E-mail becomes text: who wrote what to whom and when, and what was attached."""
 
 from __future__ import annotations
 
+import codecs
 import email
 import email.policy
+import re
+from collections.abc import Iterator
 from email.message import EmailMessage, Message
+from functools import partial
 from typing import Any
 
-from .blocks import Blocks, clean
+from . import formats
+from .blocks import Blocks, clean, one_line
 from .markup import MarkupText
+from .nested import MAX_DEPTH, Budget, Extract, Sections
+from .packages import UnreadableError
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
+# The standard library's header parser takes time in the square of a header's length.
+_MAX_PARSED_HEADER = 4096
+_MAX_SHOWN_HEADER = 2000
+_MAX_PARTS = 1000
+_MAX_NAMED = 100
+_NO_BODIES = frozenset({"text/css", "text/javascript", "text/rfc822-headers"})
+_FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*(?:\n|\Z)")
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
-def read_mail(data: bytes) -> dict[str, Any]:
-    """The text of a message (RFC 5322): its main headers, its body, the names of its attachments.
+def read_mail(data: bytes, budget: Budget, extract: Extract) -> dict[str, Any]:
+    """The text of a message (RFC 5322): its main headers, its body, its attachments.
 
-    Of a body given twice, as plain text and as HTML, the plain one is read. Attachments are named, not read.
+    Of a body given twice, as plain text and as HTML, the plain one is read. Each attachment that gives text is a
+    section under its file name; pictures shown inside the body are left out.
+
+    Raises:
+        LimitError: What is attached goes beyond a bound.
     """
+    return _read_message(_parse(data), budget, extract)
+
+
+def read_mailbox(data: bytes, budget: Budget, extract: Extract) -> dict[str, Any]:
+    """The text of a mailbox (mbox, RFC 4155): each message a section under its subject, in the order they stand.
+
+    Raises:
+        UnreadableError: It is no mailbox.
+        LimitError: It holds more messages than are read, or what is attached goes beyond a bound.
+    """
+    starts = [(match.start(), match.end()) for match in _FROM_LINE.finditer(data)]
+    if not starts:
+        raise UnreadableError("it is no mailbox: it does not begin with a From line")
+    sections = Sections(budget, ordered=False)
+    ends = [start for start, _ in starts[1:]] + [len(data)]
+    for number, ((_, begin), end) in enumerate(zip(starts, ends, strict=True), 1):
+        message = _parse(_QUOTED_FROM.sub(rb"\1", data[begin:end]))
+        subject = _header(message, "Subject") or f"Message {number}"
+        sections.add(subject, partial(_read_nested, message, budget, extract), shown=True)
+    blocks = Blocks()
+    if not sections.write(blocks):
+        return sections.why_empty()
+    return {**blocks.result(), "metadata": {"messages": len(starts), **sections.unread()}}
+
+
+def _parse(data: bytes) -> EmailMessage:
     message = email.message_from_bytes(data, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
+    return message
+
+
+def _read_message(message: EmailMessage, budget: Budget, extract: Extract) -> dict[str, Any]:
     blocks = Blocks()
     metadata: dict[str, Any] = {}
     for name in _SHOWN:
@@ -29,31 +78,147 @@ def read_mail(data: bytes) -> dict[str, Any]:
             metadata[name.lower()] = value
     if "subject" in metadata:
         metadata["title"] = metadata["subject"]
-    _add_body(blocks, message)
-    attachments = _attachments(message)
-    if attachments:
-        blocks.add("Attachments: " + ", ".join(attachments))
-        metadata["attachments"] = attachments
-    return {**blocks.result(), "metadata": metadata}
+    bodies, attached = _parts(message)
+    for body in bodies:
+        _add_body(blocks, body)
+    names = [name for name, _ in attached]
+    if names:
+        blocks.add("Attachments: " + ", ".join(names))
+        metadata["attachments"] = names[:_MAX_NAMED]
+    sections = Sections(budget, ordered=False)
+    if len(budget.inside) < MAX_DEPTH:
+        for name, part in attached:
+            sections.add(name, partial(_read_attachment, part, budget, extract), shown=True)
+    sections.write(blocks)
+    return {**blocks.result(), "metadata": {**metadata, **sections.unread()}}
+
+
+def _read_nested(message: EmailMessage, budget: Budget, extract: Extract, name: str) -> dict[str, Any]:
+    return {"media_type": formats.MAIL, **_read_message(message, budget, extract)}
+
+
+def _read_attachment(part: Message, budget: Budget, extract: Extract, name: str) -> dict[str, Any]:
+    if part.get_content_type() == "message/rfc822":
+        inner = part.get_payload()
+        message = inner[0] if isinstance(inner, list) and inner else None
+        if isinstance(message, EmailMessage):
+            return _read_nested(message, budget, extract, name)
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return {"error": "it cannot be decoded"}
+    budget.unpacked(len(payload))
+    if not formats.may_read(name):
+        return {"error": "of a type that ragline does not read", "unsupported": True}
+    if charset := part.get_content_charset():
+        payload = _as_utf8(payload, name, charset)
+    return extract(payload, name, budget)
+
+
+def _as_utf8(payload: bytes, name: str, charset: str) -> bytes:
+    """An attached text in the encoding that its part declares, as UTF-8 with its mark, which readers obey; all else as it is."""
+    kind = formats.by_content(payload[: formats.HEAD_BYTES], name)
+    if kind is None or not (formats.is_plain(kind) or kind == formats.HTML):
+        return payload
+    try:
+        if b"\x1b" not in payload:  # with which ISO-2022 changes its alphabet
+            payload.decode("utf-8")
+            return payload  # whatever is declared: Western European is, by many programs, for everything
+    except UnicodeDecodeError:
+        pass
+    try:
+        return codecs.BOM_UTF8 + payload.decode(charset).encode("utf-8", "replace")
+    except (LookupError, UnicodeError):
+        return payload
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _parts(message: EmailMessage) -> tuple[list[Message], list[tuple[str, Message]]]:
+    """The parts that are the message's own text, and those that are attached, with their names."""
+    bodies: list[Message] = []
+    attached: list[tuple[str, Message]] = []
+    for part, is_alternative in _leaves(message):
+        kind, name = part.get_content_type(), _file_name(part)
+        if kind == "message/rfc822":
+            attached.append((name or _forwarded_name(part), part))
+        elif name or _is_attachment(part):
+            if not _is_shown_inside(part):
+                attached.append((name or "unnamed", part))
+        elif part.get_content_maintype() == "text" and kind not in _NO_BODIES and not is_alternative:
+            bodies.append(part)
+    return bodies, attached
+
+
+def _leaves(message: Message) -> Iterator[tuple[Message, bool]]:
+    """The parts that hold no parts (of this message), and whether another part says the same."""
+    pending: list[tuple[Message, bool]] = [(message, False)]
+    count = 0
+    while pending:
+        part, is_alternative = pending.pop()
+        count += 1
+        if count > _MAX_PARTS:
+            raise UnreadableError(f"the message has more than {_MAX_PARTS:,} parts")
+        inner = part.get_payload()
+        if part.get_content_maintype() != "multipart" or not isinstance(inner, list):
+            yield part, is_alternative
+            continue
+        chosen = _chosen(inner) if part.get_content_subtype() == "alternative" else None
+        children = [child for child in reversed(inner) if isinstance(child, Message)]
+        pending += [(child, is_alternative or (chosen is not None and child is not chosen)) for child in children]
+
+
+def _chosen(alternatives: list[Any]) -> Any:
+    """Which of several forms of one text is read: plain, then what holds HTML."""
+    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and str(part.get_payload()).strip())
+    markup = (part for part in alternatives if part.get_content_type() in ("text/html", "multipart/related", "multipart/mixed"))
+    return next(plain, None) or next(markup, None)
+
+
+def _is_attachment(part: Message) -> bool:
+    return _first_word(part.get("Content-Disposition")) == "attachment"
+
+
+def _is_shown_inside(part: Message) -> bool:
+    """Whether it is a picture of the body: a logo, a smiley."""
+    return part.get_content_maintype() == "image" and not _is_attachment(part)
+
+
+def _first_word(header: object) -> str:
+    return str(header or "").partition(";")[0].strip().lower()
+
+
+def _file_name(part: Message) -> str:
+    try:
+        return one_line(part.get_filename() or "")
+    except Exception:  # as in `_header`
+        return ""
+
+
+def _forwarded_name(part: Message) -> str:
+    inner = part.get_payload()
+    message = inner[0] if isinstance(inner, list) and inner else None
+    subject = _header(message, "Subject") if isinstance(message, EmailMessage) else ""
+    return subject or "attached message"
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    try:
-        value = message[name]
-    except Exception:
-        # The standard library's header parser raises many kinds of errors on headers that break the rules.
-        value = next((raw for key, raw in message.raw_items() if key.lower() == name.lower()), "")
-    return " ".join(clean(str(value or "")).split())
+    raw = next((str(value) for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    if len(raw) > _MAX_PARSED_HEADER:
+        value = one_line(raw[: 2 * _MAX_SHOWN_HEADER])
+    else:
+        try:
+            value = one_line(str(message[name] or ""))
+        except Exception:
+            # The standard library's header parser raises many kinds of errors on headers that break the rules.
+            value = one_line(raw)
+    return value if len(value) <= _MAX_SHOWN_HEADER else value[: _MAX_SHOWN_HEADER - 3] + "..."
 
 
-def _add_body(blocks: Blocks, message: EmailMessage) -> None:
-    try:
-        body: Message | None = message.get_body(("plain", "html"))
-    except Exception:
-        # As above: a message whose structure breaks the rules is read part by part.
-        body = next((part for part in message.walk() if part.get_content_maintype() == "text"), None)
-    if body is None:
-        return
+# -- body --------------------------------------------------------------------------------------------------------------
+
+
+def _add_body(blocks: Blocks, body: Message) -> None:
     payload = body.get_payload(decode=True)
     text = _decode(payload, body.get_content_charset()) if isinstance(payload, bytes) else str(payload or "")
     if body.get_content_type() == "text/html":
@@ -68,21 +233,9 @@ def _add_body(blocks: Blocks, message: EmailMessage) -> None:
 def _decode(payload: bytes, charset: str | None) -> str:
     try:
         return payload.decode(charset or "utf-8")
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         pass
     try:
         return payload.decode("utf-8")
     except UnicodeDecodeError:
         return payload.decode("windows-1252", "replace")
-
-
-def _attachments(message: EmailMessage) -> list[str]:
-    names = []
-    for part in message.walk():
-        try:
-            name = part.get_filename()
-        except Exception:
-            name = None
-        if name:
-            names.append(" ".join(clean(name).split()))
-    return names

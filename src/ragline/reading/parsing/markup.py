@@ -1,91 +1,125 @@
-"""HTML becomes text: its words, headings, lists and tables, without scripts, styles and navigation."""
+"""HTML becomes text: its words, headings, lists, tables and code, without what every page of the site has."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from typing import Any
 
-from .blocks import Blocks, table_lines
+from .blocks import Blocks
+from .furniture import Kind, Part, Region, chosen, is_unseen, kind_of
+from .grids import Cell, grid_lines, span
+from .tags import TagStream
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_SKIPPED = _words("script style template noscript nav aside button select textarea svg iframe object canvas audio video dialog menu")
-_SKIPPED_ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "menu", "menubar", "toolbar"})
+_SKIPPED = _words("script style template button select textarea datalist svg iframe object canvas audio video annotation rp")
 _BLOCKS = _words(
-    "address article blockquote body center dd details div dl dt fieldset figcaption figure footer header hr html li main ol p pre section"
-    " summary table tbody td tfoot th thead tr ul caption h1 h2 h3 h4 h5 h6"
+    "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form header hr html li main"
+    " menu nav noscript ol p pre search section summary table tbody td tfoot th thead tr ul caption h1 h2 h3 h4 h5 h6"
 )
 _VOID = _words("area base br col embed hr img input link meta param source track wbr")
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_LISTS = _words("ul ol dl div section table td p")
+_ENDS_TABLE = _words("h1 h2 h3 h4 h5 h6 pre article main section table")
 _IMPLIED_ENDS = {
     "p": ("p",), "li": ("li", "p"), "dt": ("dt", "dd", "p"), "dd": ("dt", "dd", "p"),
-    "td": ("td", "th", "p"), "th": ("td", "th", "p"), "tr": ("tr", "td", "th", "p"),
+    "td": ("td", "th", "p"), "th": ("td", "th", "p"), "tr": ("tr", "td", "th", "p"), "a": ("a",),
 }  # fmt: skip
 _SPACES = re.compile(r"[ \t\n\r\f]+")
-_PERMALINKS = frozenset("\u00b6#\U0001f517")
+_SPACES_IN_LINE = re.compile(r"[ \t\r\f]+")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_PERMALINKS = "\u00b6#\U0001f517 "
+_FILE_NAME = re.compile(r"[\w .-]+\.\w{3,4}")
+_META = {
+    "author": "author", "article:author": "author", "description": "description", "og:description": "description", "keywords": "keywords",
+    "date": "date", "article:published_time": "date", "datepublished": "date", "dc.date": "date", "dcterms.date": "date",
+    "dcterms.created": "date", "og:title": "og:title",
+}  # fmt: skip
+_MAX_DEPTH = 8
+_MAX_FIELD_CHARS = 1000
 
 
-class MarkupText(HTMLParser):
-    """Collects the text of an HTML page.
+@dataclass(slots=True)
+class _Open:
+    """An element that is open: what the page had when it began."""
 
-    Scripts, styles, controls, `<nav>`, `<aside>`, hidden parts and the page's own header and footer are left out.
-    Tables that hold tables, or whole articles in a cell, are layout: their cells are read as paragraphs.
+    tag: str
+    kind: Kind | None
+    named: bool
+    first: int
+    chars: int
+    linked: int
+    links: int
+    titles: int
+
+
+class MarkupText(TagStream):
+    """Collects the text of HTML.
+
+    Scripts, styles, controls and hidden parts are left out. Tables that hold tables, headings or whole articles in a
+    cell are layout: their cells are read as paragraphs.
+
+    Args:
+        blocks: Where the text goes.
+        whole: All of it is content, as in a mail or book; else the furniture of a web page is left out (see `furniture`).
+        hidden: Read what is hidden as well.
     """
 
-    def __init__(self, blocks: Blocks | None = None) -> None:
-        super().__init__(convert_charrefs=True)
+    def __init__(self, blocks: Blocks | None = None, *, whole: bool = True, hidden: bool = False) -> None:
         self.blocks = Blocks() if blocks is None else blocks
         self.metadata: dict[str, Any] = {}
-        self._open: list[str] = []
+        self._whole = whole
+        self._hidden = hidden
+        self._parts: list[Part] = []
+        self._regions: list[Region] = []
+        self._open: list[_Open] = []
+        self._tags: list[str] = []
         self._skipped_at: int | None = None
+        self._content = 0  # open elements that hold content
+        self._chars = self._linked = self._links = self._titles = 0
         self._line: list[str] = []
+        self._line_linked = 0
+        self._in_link = 0
         self._heading = 0
         self._pre = 0
         self._title: list[str] | None = None
         self._items: list[int | None] = []
         self._marker = ""
         self._tight = False
-        self._table: list[list[str]] | None = None
+        self._table: list[list[Cell]] | None = None
+        self._cell = Cell("", False)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102 (the base class's)
-        if tag == "meta":
-            self._read_meta(dict(attrs))
-        elif tag == "title" and "title" not in self.metadata and "svg" not in self._open:
-            self._title = []
-        elif tag == "html" and (language := dict(attrs).get("lang")):
-            self.metadata["language"] = language
+    def handle_starttag(self, tag: str, attributes: dict[str, str]) -> None:  # noqa: D102 (the base class's)
+        self._read_metadata(tag, attributes)
         if tag in _VOID:
-            if tag == "br":
-                self._line.append("\n")
-            elif tag == "hr":
-                self._flush()
+            self._add_void(tag, attributes)
             return
         if tag in _IMPLIED_ENDS:
             self._close_implied(tag)
-        self._open.append(tag)
-        if self._skipped_at is None and self._is_skipped(tag, attrs):
-            self._flush()
-            self._skipped_at = len(self._open)
-        if self._skipped_at is None and tag in _BLOCKS:
-            self._begin_block(tag)
+        kind, named = kind_of(tag, attributes, in_content=self._content > 0) if tag in _BLOCKS else (None, False)
+        self._tags.append(tag)
+        if self._skipped_at is None:
+            if self._is_skipped(tag, attributes):
+                self._skipped_at = len(self._tags)
+            else:
+                self._begin(tag, attributes)
+        self._open.append(_Open(tag, kind, named, len(self._parts), self._chars, self._linked, self._links, self._titles))
+        self._content += kind in ("content", "article", "body")
 
     def handle_endtag(self, tag: str) -> None:  # noqa: D102
         if tag == "title" and self._title is not None:
-            self.metadata["title"] = " ".join("".join(self._title).split())
+            self.metadata["title"] = " ".join("".join(self._title).split())[:_MAX_FIELD_CHARS]
             self._title = None
-        if tag not in self._open[-200:]:
+        if tag not in self._tags[-200:]:
             return
         while self._open:
-            closed = self._open[-1]
-            self._end(closed)
-            if closed == tag:
+            if self._end() == tag:
                 break
 
     def handle_data(self, data: str) -> None:  # noqa: D102
@@ -93,85 +127,142 @@ class MarkupText(HTMLParser):
             self._title.append(data)
         elif self._skipped_at is None:
             self._line.append(data if self._pre else _SPACES.sub(" ", data))
+            count = len(data.strip())
+            self._chars += count
+            if self._in_link:
+                self._linked += count
+                self._line_linked += count
 
     # -- structure ----------------------------------------------------------------------------------------------------
 
-    def _is_skipped(self, tag: str, attrs: list[tuple[str, str | None]]) -> bool:
-        if tag in _SKIPPED:
+    def _is_skipped(self, tag: str, attributes: dict[str, str]) -> bool:
+        if tag in _SKIPPED or (tag == "nav" and self._whole):
             return True
-        if tag in ("header", "footer"):
-            # Those of an article belong to it; those of the page are furniture.
-            return not {"article", "main", "section"} & set(self._open[:-1])
-        named = dict(attrs)
-        if "hidden" in named or named.get("aria-hidden") == "true":
+        if is_unseen(attributes):
             return True
-        return named.get("role") in _SKIPPED_ROLES or "display:none" in (named.get("style") or "").replace(" ", "")
+        if self._hidden or attributes.get("role") == "tabpanel":
+            return False  # a tab that is not in front is text all the same
+        if "hidden" in attributes and attributes["hidden"] != "until-found":
+            return True
+        style = attributes.get("style", "")[:500].replace(" ", "").lower()
+        return "display:none" in style or (attributes.get("aria-hidden") == "true" and tag in _BLOCKS)
 
     def _close_implied(self, tag: str) -> None:
         """Ends what HTML lets authors leave open: a new `<li>` ends the last one."""
-        while self._open and self._open[-1] in _IMPLIED_ENDS[tag]:
-            self._end(self._open[-1])
+        while self._tags and self._tags[-1] in _IMPLIED_ENDS[tag]:
+            self._end()
 
-    def _begin_block(self, tag: str) -> None:
-        in_cell = self._table is not None
-        if in_cell and tag not in ("tr", "td", "th", "caption", "table"):
-            self._line.append(" ")
+    def _begin(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "a" and not (attributes.get("href") or "#").startswith("#"):
+            self._in_link += 1
+            self._links += 1
+        if tag not in _BLOCKS:
             return
-        if tag == "table":
-            if in_cell:
-                # A table with tables in it is layout: what it has so far are paragraphs.
-                self._end_table(layout=True)
-            self._flush()
-            self._table = []
-        elif tag == "tr" and self._table is not None:
-            self._table.append([])
-        elif tag in ("td", "th") and self._table is not None:
-            self._line.clear()
+        if self._table is not None and tag in _ENDS_TABLE:
+            # What such a table has so far are paragraphs.
+            self._end_table(layout=True)
+        if self._table is not None:
+            self._begin_in_table(tag, attributes)
         else:
             self._flush()
-        if tag in ("ul", "ol"):
+            self._begin_block(tag)
+
+    def _begin_block(self, tag: str) -> None:
+        if tag == "table":
+            self._table = []
+        elif tag in ("ul", "ol", "menu"):
             self._items.append(1 if tag == "ol" else None)
         elif tag == "li":
             self._begin_item()
+        elif tag == "dd":
+            self._tight = True
         elif tag in _HEADINGS:
             self._heading = _HEADINGS[tag]
         elif tag == "pre":
             self._pre += 1
 
+    def _begin_in_table(self, tag: str, attributes: dict[str, str]) -> None:
+        assert self._table is not None
+        if tag == "tr":
+            self._table.append([])
+        elif tag in ("td", "th"):
+            self._line.clear()
+            self._line_linked = 0
+            self._cell = Cell("", tag == "th", span(attributes.get("colspan")), span(attributes.get("rowspan")))
+        elif tag != "caption":
+            self._line.append("\n")
+
     def _begin_item(self) -> None:
         number = self._items[-1] if self._items else None
-        self._marker = "  " * (len(self._items) - 1) + ("- " if number is None else f"{number}. ")
+        self._marker = "  " * min(len(self._items) - 1, _MAX_DEPTH) + ("- " if number is None else f"{number}. ")
         if number is not None:
             self._items[-1] = number + 1
 
-    def _end(self, tag: str) -> None:
-        depth = len(self._open)
-        self._open.pop()
+    def _end(self) -> str:
+        """Ends the innermost element; its tag."""
+        depth, element = len(self._tags), self._open.pop()
+        tag = self._tags.pop()
+        self._content -= element.kind in ("content", "article", "body")
         if self._skipped_at is not None:
             if depth == self._skipped_at:
                 self._skipped_at = None
-            return
-        if tag not in _BLOCKS:
-            return
-        if self._table is not None:
-            self._end_in_table(tag)
-            return
+            return tag
+        if tag == "a":
+            self._in_link = 0
+        if tag in _BLOCKS:
+            if self._table is not None:
+                self._end_in_table(tag)
+            else:
+                self._end_block(tag)
+            self._note_region(element)
+            self._titles += self._is_title(element)
+        return tag
+
+    def _is_title(self, element: _Open) -> bool:
+        """Whether the element that ends shows that the page's content is here: its heading, or much of its prose."""
+        prose = self._chars - element.chars - (self._linked - element.linked)
+        return element.kind == "content" or (element.tag == "h1" and prose > 0) or (element.kind in ("article", "body") and prose > 800)
+
+    def _end_block(self, tag: str) -> None:
         self._flush()
-        if tag in ("ul", "ol") and self._items:
+        if tag in ("ul", "ol", "menu") and self._items:
             self._items.pop()
             self._tight = bool(self._items)
+        elif tag == "dl":
+            self._tight = False
         elif tag in _HEADINGS:
             self._heading = 0
         elif tag == "pre":
             self._pre = max(0, self._pre - 1)
+
+    def _note_region(self, element: _Open) -> None:
+        """Remembers what the element that ends was, if anything."""
+        if self._whole or element.first == len(self._parts):
+            return
+        kind, named = element.kind, element.named
+        if kind == "furniture" and element.tag in ("form", "noscript") and not named and self._chars - element.chars > 400:
+            kind = None
+        if kind is None and element.tag in _LISTS and not self._content and self._is_link_list(element):
+            kind, named = "links", True
+        if kind is not None:
+            self._regions.append(Region(kind, element.first, len(self._parts), named, self._titles > element.titles))
+
+    def _is_link_list(self, element: _Open) -> bool:
+        chars, linked = self._chars - element.chars, self._linked - element.linked
+        return self._links - element.links >= 4 and linked >= 0.8 * chars and linked <= 60 * (self._links - element.links)
+
+    # -- tables -------------------------------------------------------------------------------------------------------
 
     def _end_in_table(self, tag: str) -> None:
         assert self._table is not None
         if tag in ("td", "th"):
             if not self._table:
                 self._table.append([])
-            self._table[-1].append("".join(self._line))
+            self._cell.text = "".join(self._line)
+            self._table[-1].append(self._cell)
             self._line.clear()
+        elif tag == "caption":
+            self._flush()
         elif tag == "table":
             self._end_table(layout=False)
         else:
@@ -181,44 +272,76 @@ class MarkupText(HTMLParser):
         rows, self._table = self._table or [], None
         rest = "".join(self._line)
         self._line.clear()
-        if layout or max(map(len, rows), default=0) < 2 or any(len(cell) > 1500 for row in rows for cell in row):
+        if layout or max(map(len, rows), default=0) < 2 or any(len(cell.text) > 1500 for row in rows for cell in row):
             for row in rows:
                 for cell in row:
-                    self.blocks.add(_tidy(cell))
+                    self._add(_tidy(cell.text))
         else:
-            self._add_rows(rows)
-        self.blocks.add(_tidy(rest))
+            for number, line in enumerate(grid_lines(rows)):
+                self._add(line, tight=number > 0)
+        self._add(_tidy(rest))
 
-    def _add_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        for number, line in enumerate(table_lines(rows)):
-            self.blocks.add(line, tight=number > 0)
+    # -- text ---------------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         text = "".join(self._line)
         self._line.clear()
+        linked, self._line_linked = self._line_linked, 0
         text = text.strip("\n").rstrip() if self._pre else _tidy(text)
         if not text.strip():
             return
         if self._heading:
-            self.blocks.heading(text.rstrip("".join(_PERMALINKS) + " "), self._heading)
+            self._parts.append(Part(" ".join(text.split()).rstrip(_PERMALINKS).lstrip("\u00a7"), self._heading, False, linked))
         else:
-            self.blocks.add(self._marker + text, tight=bool(self._marker) and self._tight)
+            self._add(self._marker + text, tight=self._tight and (bool(self._marker) or not self._items), linked=linked)
             self._tight = bool(self._items)
         self._marker = ""
 
-    def _read_meta(self, attrs: dict[str, str | None]) -> None:
-        name, content = (attrs.get("name") or "").lower(), attrs.get("content")
-        if content and name in ("author", "description", "keywords", "date"):
-            self.metadata.setdefault(name, content.strip())
+    def _add(self, text: str, *, tight: bool = False, linked: int = 0) -> None:
+        if text.strip():
+            self._parts.append(Part(text, 0, tight, linked))
+
+    def _add_void(self, tag: str, attributes: dict[str, str]) -> None:
+        if self._skipped_at is not None:
+            return
+        if tag == "br":
+            self._line.append("\n")
+        elif tag == "hr" and self._table is None:
+            self._flush()
+        elif tag == "img":
+            alt = " ".join(attributes.get("alt", "").split())[:_MAX_FIELD_CHARS]
+            # One word, or a file's name, is an icon or says nothing.
+            if " " in alt and not _FILE_NAME.fullmatch(alt):
+                self._line.append(f"[image: {alt}]")
+
+    def _read_metadata(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "meta":
+            name = (attributes.get("name") or attributes.get("property") or attributes.get("itemprop") or "").strip().lower()
+            content = " ".join(attributes.get("content", "")[:_MAX_FIELD_CHARS].split())
+            if content and name in _META:
+                self.metadata.setdefault(_META[name], content)
+        elif tag == "title" and "title" not in self.metadata and self._skipped_at is None:
+            self._title = []
+        elif tag == "html" and (language := attributes.get("lang")):
+            self.metadata["language"] = language[:_MAX_FIELD_CHARS]
+        elif tag == "link" and attributes.get("rel", "").lower() == "canonical" and (address := attributes.get("href")):
+            self.metadata.setdefault("canonical", address[:_MAX_FIELD_CHARS])
 
     def finish(self) -> dict[str, Any]:
         """Ends what is still open; the collected text, headings and metadata."""
-        self.close()
         while self._open:
-            self._end(self._open[-1])
+            self._end()
         if self._table is not None:
             self._end_table(layout=True)
         self._flush()
+        for part in self._parts if self._whole else chosen(self._parts, self._regions):
+            if part.heading:
+                self.blocks.heading(part.text, part.heading)
+            else:
+                self.blocks.add(part.text, tight=part.tight)
+        title = self.metadata.pop("og:title", None)
+        if title and not self.metadata.get("title"):
+            self.metadata["title"] = title
         return {**self.blocks.result(), "metadata": {key: value for key, value in self.metadata.items() if value}}
 
 
@@ -228,12 +351,15 @@ def _tidy(text: str) -> str:
     return _BLANK_LINES.sub("\n\n", _SPACES_IN_LINE.sub(" ", lines)).strip()
 
 
-_SPACES_IN_LINE = re.compile(r"[ \t\r\f]+")
-_BLANK_LINES = re.compile(r"\n{3,}")
-
-
 def read_markup(markup: str) -> dict[str, Any]:
-    """The text of an HTML page, its headings and metadata (`title`, `author`, `description`, `language`, ...)."""
-    page = MarkupText()
-    page.feed(markup)
-    return page.finish()
+    """The text of a web page, its headings and metadata (`title`, `author`, `description`, `date`, `language`, `canonical`).
+
+    What is hidden is read where the page shows nothing else.
+    """
+    for hidden in (False, True):
+        page = MarkupText(whole=False, hidden=hidden)
+        page.feed(markup)
+        result = page.finish()
+        if result["text"].strip():
+            break
+    return result

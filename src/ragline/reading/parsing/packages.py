@@ -5,28 +5,46 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Iterator
+from typing import BinaryIO
 from xml.etree import ElementTree
+
+_MAX_REASON_CHARS = 300
+
+
+class EncryptedError(Exception):
+    """The content of the file is encrypted."""
 
 
 class UnreadableError(Exception):
     """The file is not what its type says, or cannot be unpacked; the message says why."""
 
 
+def reason(exc: BaseException) -> str:
+    """What an exception says, on one line and not without end: some repeat what they found in the file."""
+    return " ".join(str(exc).split())[:_MAX_REASON_CHARS]
+
+
 @contextlib.contextmanager
-def open_package(path: str, *, kind: str, max_bytes: int) -> Iterator[zipfile.ZipFile]:
+def open_package(file: str | BinaryIO, *, kind: str, max_bytes: int) -> Iterator[zipfile.ZipFile]:
     """Opens an archive whose parts unpack to `max_bytes` at most, and says in plain words what is wrong with it.
 
     Raises:
         UnreadableError: It is damaged or too large, or a part of it is missing or no XML.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             # No part gives more than it declares: zipfile stops there.
             if sum(info.file_size for info in archive.infolist()) > max_bytes:
                 raise UnreadableError(f"the {kind} unpacks to more than {max_bytes:,} bytes")
             yield archive
     except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, NotImplementedError, RuntimeError, ValueError, StopIteration) as exc:
-        raise UnreadableError(f"it is damaged, or no {kind}: {exc}") from exc
+        raise UnreadableError(f"it is damaged, or no {kind}: {reason(exc)}") from exc
+
+
+def check_package(file: BinaryIO, *, kind: str, max_bytes: int) -> None:
+    """Refuses what `open_package` would, for a library that reads the file itself; the file stands at its start then."""
+    with open_package(file, kind=kind, max_bytes=max_bytes):
+        file.seek(0)
 
 
 def read_xml(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:

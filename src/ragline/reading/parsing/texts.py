@@ -60,7 +60,7 @@ def _decode(data: bytes, markup: bool) -> Decoded:
     if declared:
         try:
             return Decoded(data.decode(declared[1].decode("ascii")), declared[1].decode("ascii").lower())
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):  # pages that programs make declare "undefined", which Python has a codec for
             pass
     wide = _utf16_without_mark(data)
     if wide:

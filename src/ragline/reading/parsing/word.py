@@ -10,7 +10,7 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from .blocks import Blocks, one_line, table_lines
@@ -26,7 +26,7 @@ _PROPERTIES = {
 }  # fmt: skip
 
 
-def read_word(path: str, *, max_bytes: int) -> dict[str, Any]:
+def read_word(file: str | BinaryIO, *, max_bytes: int) -> dict[str, Any]:
     """The text of a .docx, its headings, and what it says of itself (`title`, `author`, `created`, ...).
 
     Tracked deletions are left out, insertions are read; headers, footers and comments are not. Footnotes stand at
@@ -35,7 +35,7 @@ def read_word(path: str, *, max_bytes: int) -> dict[str, Any]:
     Raises:
         UnreadableError: It is damaged, or unpacks to more than `max_bytes`.
     """
-    with open_package(path, kind="Word document", max_bytes=max_bytes) as archive:
+    with open_package(file, kind="Word document", max_bytes=max_bytes) as archive:
         main = _main_part(archive)
         folder = posixpath.dirname(main)
         document = _Document(archive, folder)
@@ -45,7 +45,7 @@ def read_word(path: str, *, max_bytes: int) -> dict[str, Any]:
             if f"{folder}/{notes}.xml" in archive.NameToInfo:
                 for note in read_xml(archive, f"{folder}/{notes}.xml"):
                     document.add_note(note)
-        return {**document.blocks.result(), "metadata": _metadata(archive)}
+        return {**document.blocks.result(), "metadata": core_properties(archive)}
 
 
 def _main_part(archive: zipfile.ZipFile) -> str:
@@ -227,7 +227,8 @@ def _ordered_levels(archive: zipfile.ZipFile, name: str) -> set[tuple[str, int]]
     return ordered
 
 
-def _metadata(archive: zipfile.ZipFile) -> dict[str, Any]:
+def core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """What an office file says of itself: `title`, `author`, `created`, ..."""
     if "docProps/core.xml" not in archive.NameToInfo:
         return {}
     found = {_PROPERTIES.get(local(node.tag)): one_line(node.text or "") for node in read_xml(archive, "docProps/core.xml")}

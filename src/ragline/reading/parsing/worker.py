@@ -9,45 +9,46 @@ import contextlib
 import ctypes
 import json
 import os
-import re
 import resource
 import signal
 import sys
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import formats
-from .book import read_book
-from .documents import EncryptedError, configuration, read_document, tessdata
 from .frames import LENGTH, OUT_OF_MEMORY
-from .mail import read_mail
-from .markup import read_markup
-from .packages import UnreadableError
-from .texts import NotTextError, decode
-from .word import read_word
+
+if TYPE_CHECKING:
+    from .contents import Contents
 
 _PR_SET_PDEATHSIG = 1
 _MAX_UNPACKED = 4
-_ENCRYPTED = {"error": "it is encrypted", "hint": "save it without a password"}
-_OCR_HINT = "install tesseract's language data (Debian and Ubuntu: apt install tesseract-ocr-eng; macOS: brew install tesseract)"
-
-# kreuzberg repeats the names of its error classes before what went wrong.
-_NOISE = re.compile(r"^(?:\w*Error: |Invalid PDF: )+")
+_MEMBER_SHARE = 8
 
 
 def main() -> None:
     """Serves one request after another until standard input ends."""
     settings = json.loads(sys.argv[1])
     requests, responses = _take_pipes()
-    _limit(settings["max_memory_bytes"], settings["parent"])
-    folder = tessdata()
-    if folder:
+    _die_with(settings["parent"])
+    # Imported when standard output is out of reach: what native libraries print would get between the frames.
+    from .contents import Contents
+    from .documents import tessdata
+    from .libraries import load_libraries
+
+    load_libraries(settings["temporary"])
+    _limit(settings["max_memory_bytes"])
+    folder = tessdata(settings["ocr_language"], settings["ocr_data_dir"])
+    if folder is not None:
         os.environ["TESSDATA_PREFIX"] = folder
-    settings["kreuzberg"] = configuration()
+    contents = Contents(
+        max_package_bytes=_MAX_UNPACKED * settings["max_file_bytes"], ocr_language=settings["ocr_language"] if folder else None
+    )
     _send(responses, {"ready": True})
     while (request := _receive(requests)) is not None:
-        _send(responses, {**_answer(request, settings), "memory_bytes": _resident_bytes()})
+        answer = _answer(request, contents, settings, responses)
+        text = answer.pop("text", "")
+        _send(responses, {**answer, "memory_bytes": _resident_bytes()}, text)
 
 
 def _receive(stream: BinaryIO) -> Any:
@@ -58,9 +59,9 @@ def _receive(stream: BinaryIO) -> Any:
     return json.loads(stream.read(LENGTH.unpack(header)[0]))
 
 
-def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
-    body = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
-    stream.write(LENGTH.pack(len(body)) + body)
+def _send(stream: BinaryIO, message: dict[str, Any], text: str = "") -> None:
+    for body in (json.dumps(message).encode(), text.encode("utf-8", "replace")):
+        stream.write(LENGTH.pack(len(body)) + body)
     stream.flush()
 
 
@@ -77,15 +78,19 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, responses
 
 
-def _limit(max_memory_bytes: int, parent: int) -> None:
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)  # it died before it could take us along
+
+
+def _limit(max_memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # whatever a parser wants to write, it cannot
     with contextlib.suppress(OSError):
         os.nice(10)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(0)  # it died before it could take us along
         # Counts private writable memory, so it is close to what is used; RLIMIT_AS would count mapped libraries and
         # reserved arenas (480 MB for a one-page PDF). A little above the limit of `_watch`, which can say why.
         allowed = max_memory_bytes + 64 * 1024**2
@@ -110,48 +115,38 @@ def _resident_bytes() -> int:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _answer(request: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    media_type = request["media_type"]
+def _answer(request: dict[str, Any], contents: Contents, settings: dict[str, Any], responses: BinaryIO) -> dict[str, Any]:
+    from .failures import explain
+    from .nested import Budget, LimitError
+    from .outlines import OUTLINES, read_outline
+
+    path, media_type = request["path"], request["media_type"]
+    budget = Budget(
+        max_member_bytes=settings["max_memory_bytes"] // _MEMBER_SHARE,
+        bytes_left=_MAX_UNPACKED * settings["max_file_bytes"],
+        chars_left=settings["max_text_chars"],
+        hidden=settings["hidden"],
+        at=lambda member: _send(responses, {"at": member}),
+    )
     try:
-        with open(request["path"], "rb") as file:
-            if media_type not in (formats.HTML, formats.MAIL):
-                media_type = formats.inside(file, media_type)
-            if media_type == formats.ENCRYPTED:
-                raise EncryptedError
-            if media_type == formats.UNKNOWN_CONTAINER:
-                return {"error": "it is an archive or an office file of a kind that ragline does not read", "hint": formats.HINT}
-            answer = _read(request["path"], file, media_type, settings)
+        with open(path, "rb") as file:
+            if media_type in OUTLINES:
+                return read_outline(file.read(), media_type)
+            # kreuzberg takes no name that is not UTF-8.
+            named = path if _is_unicode(path) else f"/dev/fd/{file.fileno()}"
+            answer = contents.extract(file, os.path.basename(path), media_type, budget, path=named)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
-    except EncryptedError:
-        return _ENCRYPTED
-    except (UnreadableError, NotTextError) as exc:
-        return {"error": str(exc), "hint": "open it in its own program and save it again"}
-    except Exception as exc:  # whatever a parser raises concerns this file only
-        return _explain(exc, media_type)
-    if len(answer["text"]) > settings["max_text_chars"]:
+    except LimitError as exc:
+        return explain(exc, media_type)
+    except OSError as exc:
+        return {"error": f"it cannot be read: {exc.strerror}", "hint": "check that it exists and that you may read it"}
+    if len(answer.get("text", "")) > settings["max_text_chars"]:
         return {
             "error": f"it gives {len(answer['text']):,} characters of text, more than the {settings['max_text_chars']:,} allowed",
             "hint": "raise reading.max_text_chars if the file is sound",
         }
-    if not answer["text"].strip():
-        return _without_text(media_type)
-    return {**answer, "media_type": media_type}
-
-
-def _read(path: str, file: BinaryIO, media_type: str, settings: dict[str, Any]) -> dict[str, Any]:
-    if media_type == formats.HTML or media_type == formats.MAIL:
-        file.seek(0)
-        data = file.read()
-        return read_mail(data) if media_type == formats.MAIL else read_markup(decode(data, markup=True).text)
-    if not _is_unicode(path):
-        path = f"/dev/fd/{file.fileno()}"  # kreuzberg takes no name that is not UTF-8
-        file.seek(0)
-    if media_type == formats.EPUB:
-        return read_book(path, max_bytes=_MAX_UNPACKED * settings["max_file_bytes"])
-    if media_type == formats.DOCX:
-        return read_word(path, max_bytes=_MAX_UNPACKED * settings["max_file_bytes"])
-    return read_document(path, media_type, settings["kreuzberg"])
+    return answer
 
 
 def _is_unicode(path: str) -> bool:
@@ -160,24 +155,3 @@ def _is_unicode(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _explain(exc: Exception, media_type: str) -> dict[str, Any]:
-    message = " ".join(str(exc).split())
-    lower = message.lower()
-    if "password" in lower or "encrypt" in lower or "decrypt" in lower:
-        return _ENCRYPTED
-    if "tesseract" in lower or "ocr" in type(exc).__name__.lower():
-        return {"error": "it is an image, and there is no text recognition here", "hint": _OCR_HINT}
-    reason = _NOISE.sub("", message)[:300]
-    if " " not in reason:
-        reason = "it is damaged, or no such file"
-    return {"error": f"it cannot be parsed as {media_type}: {reason}", "hint": "open it in its own program and save it again"}
-
-
-def _without_text(media_type: str) -> dict[str, Any]:
-    if media_type == formats.PDF or media_type.startswith("image/"):
-        if tessdata() is None:
-            return {"error": "it holds no text, only images or drawings", "hint": f"if it is a scan, {_OCR_HINT}"}
-        return {"error": "it holds no text, and none was recognised in its images", "hint": "a sharper scan may help"}
-    return {"error": "it holds no text", "hint": "there is nothing to ingest"}

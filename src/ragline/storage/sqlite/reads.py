@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ import apsw
 import numpy as np
 
 from ragline.errors import ConflictError
-from ragline.storage.base import Changes, CollectionInfo, FileState, Head, StoredChunk, StoredDocument
-from ragline.storage.encoding import decompress, layout_from_json, storable
+from ragline.storage.base import Changes, CollectionInfo, FileState, Head, Span, StoredChunk, StoredDocument
+from ragline.storage.encoding import decompress, decompress_slices, layout_from_json, storable, text_fault
 from ragline.storage.sqlite.connections import query, snapshot
 from ragline.storage.sqlite.schema import ROW_BITS, ROW_LIMIT
 from ragline.types import Float16, Int64, Layout, Metadata, Scope
@@ -257,6 +258,25 @@ def text(connection: apsw.Connection, scope_id: int, document_id: str) -> tuple[
         (scope_id, document_id),
     ).fetchone()
     return (decompress(document_id, found[0]), layout_from_json(found[1])) if found else None
+
+
+def slices(connection: apsw.Connection, scope_id: int, spans: Sequence[Span]) -> list[str | None]:
+    """What stands at each span; None where the version is not the current one. One text is held at a time."""
+    wanted = defaultdict[tuple[str, int], list[int]](list)
+    for place, span in enumerate(spans):
+        if not text_fault(span.document_id):
+            wanted[span.document_id, span.document_version].append(place)
+    found: list[str | None] = [None] * len(spans)
+    for (document_id, version), places in wanted.items():
+        blob = connection.execute(
+            "SELECT t.text FROM documents AS d JOIN texts AS t ON t.document = d.key WHERE d.scope_id = ? AND d.id = ? AND d.version = ?",
+            (scope_id, document_id, version),
+        ).get
+        if blob is not None:
+            cut = decompress_slices(document_id, blob, [(spans[place].start, spans[place].end) for place in places])
+            for place, text in zip(places, cut, strict=True):
+                found[place] = text
+    return found
 
 
 def rows(connection: apsw.Connection, scope_id: int, document_ids: Sequence[str]) -> Int64:

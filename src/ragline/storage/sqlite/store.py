@@ -23,6 +23,7 @@ from ragline.storage.base import (
     FileState,
     Head,
     PutOutcome,
+    Span,
     StoredChunk,
     StoredDocument,
 )
@@ -183,6 +184,10 @@ class SqliteStore:
         if text_fault(document_id):
             return None
         return await self._read(reads.text, await self._scope_id(scope), document_id)
+
+    async def slices(self, scope: Scope, spans: Sequence[Span]) -> Sequence[str | None]:
+        """What stands at each span, in the order asked; None where that version is not the current one."""
+        return await self._read(reads.slices, await self._scope_id(scope), spans)
 
     async def chunks(self, scope: Scope, document_id: str) -> Sequence[StoredChunk]:
         """The chunks of a document in the order of its text."""

@@ -1,0 +1,75 @@
+"""Hits become an answer: their evidence is gathered, then quoted or written from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from ragline.engine.resources import Resources
+from ragline.engine.searching import Search
+from ragline.generation.base import Generated, Generator
+from ragline.retrieval.neighbours import widen
+from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, StreamEvent
+
+
+async def gather_evidence(search: Search, result: SearchResult, resources: Resources) -> tuple[Generator, Sequence[ScoredChunk]]:
+    """Who answers, and from what: the hits, widened by their neighbours where that is set."""
+    tenant = search.scopes[0].tenant
+    generator = await resources.generator_for([Scope(tenant, hit.collection) for hit in result] or search.scopes)
+    evidence = await widen(
+        resources.store,
+        resources.question_workers,
+        tenant,
+        result.hits,
+        neighbours=resources.settings.retrieval.neighbours,
+        prompt_tokens=resources.settings.generation.prompt_tokens,
+    )
+    return generator, evidence
+
+
+async def write_answer(
+    generator: Generator, question: str, evidence: Sequence[ScoredChunk], result: SearchResult, *, started: float
+) -> AsyncGenerator[StreamEvent, None]:
+    """Text and citations as they come, then the answer whole. Closing it ends the work.
+
+    Args:
+        started: When the question came, by `time.perf_counter`.
+    """
+    generating = time.perf_counter()
+    pieces = generator.generate(question, evidence)
+    try:
+        async for piece in pieces:
+            if isinstance(piece, str):
+                yield StreamEvent("token", piece)
+            elif isinstance(piece, Citation):
+                yield StreamEvent("citation", piece)
+            else:
+                timings = {**stages_of(result), "generate_ms": ms_since(generating), "total_ms": ms_since(started)}
+                yield StreamEvent("answer", _finished(piece, result, timings))
+    finally:
+        if isinstance(pieces, AsyncGenerator):  # at once, not when it is collected: a language model may be writing
+            await pieces.aclose()
+
+
+def stages_of(result: SearchResult) -> dict[str, float]:
+    """The timings of a search as part of something larger."""
+    return {stage: took for stage, took in result.timings.items() if stage != "total_ms"}
+
+
+def ms_since(started: float) -> float:
+    """Milliseconds since a moment of `time.perf_counter`."""
+    return (time.perf_counter() - started) * 1000
+
+
+def _finished(generated: Generated, result: SearchResult, timings: Mapping[str, float]) -> Answer:
+    return Answer(
+        text=generated.text,
+        citations=generated.citations,
+        found=generated.found,
+        hits=result.hits,
+        lsn=result.lsn,
+        lag=result.lag,
+        degraded=(*result.degraded, *generated.degraded),
+        timings=timings,
+        dropped_citations=generated.dropped_citations,
+    )

@@ -1,0 +1,224 @@
+"""A question on its way to hits and to an answer: what is known already, what is under way, and only then the work itself.
+
+Nothing is served that a search of now would not give: hits are kept with the position of the log that they are of, answers by
+the rules of `answers.cache`. What was found under lag, or degraded, is not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from ragline.answers.cache import AnswerCache, Asked, Kept, Position
+from ragline.caching.memory import MemoryCache
+from ragline.concurrency.single_flight import SharedStream, SingleFlight
+from ragline.engine.answering import gather_evidence, ms_since, stages_of, write_answer
+from ragline.engine.resources import Resources
+from ragline.engine.searching import Search
+from ragline.generation.base import Generator, evidence_fingerprint
+from ragline.types import Answer, Float32, Scope, ScoredChunk, SearchResult, StreamEvent
+
+_Flight = tuple[Scope, str, tuple[int, ...]]
+"""What callers share a computation by: the question with all its result depends on, and the LSNs they arrived at."""
+
+
+class Asking:
+    """Gives hits and answers, from what is known where that still holds. One for all tenants of an engine."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._settings = resources.settings.cache
+        items, max_bytes = self._settings.items, self._settings.max_bytes
+        self.results: MemoryCache[tuple[Position, SearchResult]] = MemoryCache(
+            items, max_bytes=max_bytes, size_of=lambda kept: _size_of(kept[1].hits)
+        )
+        answers: MemoryCache[Kept] = MemoryCache(
+            items, max_bytes=max_bytes, size_of=lambda kept: 4 * len(kept.answer.text) + _size_of(kept.answer.hits)
+        )
+        self.answers = AnswerCache(answers, MemoryCache(items), max_age_s=self._settings.ttl_s)
+        self._searches: SingleFlight[_Flight, SearchResult] = SingleFlight()
+        self._streams: dict[_Flight, SharedStream[StreamEvent]] = {}
+
+    async def search(self, search: Search) -> SearchResult:
+        """The hits of a search: those kept if nothing has changed since, those of a search under way, or new ones."""
+        if not self._settings.enabled:
+            return await search.run(self._resources)
+        started = time.perf_counter()
+        asked = self._asked(search)
+        lsns, position = await self._position(search.scopes)
+        kept = await self.results.get(asked.scope, asked.key) if position is not None else None
+        if kept is not None and kept[0] == position:
+            await asyncio.sleep(0)  # nothing else here suspends: who asks in a loop would keep all others from running
+            return replace(kept[1], timings=_cache_timings(started))
+        return await self._searches.run((asked.scope, asked.key, lsns), lambda: self._searched(search, asked))
+
+    async def answer(self, search: Search) -> Answer:
+        """The answer to a question, whole."""
+        async with aclosing(self.events(search)) as events:
+            async for event in events:
+                if event.kind == "answer":
+                    assert isinstance(event.data, Answer)
+                    return event.data
+        raise AssertionError("a generator ended without an answer")
+
+    async def known(self, search: Search) -> Answer | None:
+        """The answer that holds for certain, because nothing has changed since it was known to; None for none."""
+        if not self._settings.enabled:
+            return None
+        started = time.perf_counter()
+        _, position = await self._position(search.scopes)
+        answer = None if position is None else await self.answers.current(self._asked(search), position)
+        if answer is None:
+            return None
+        await asyncio.sleep(0)  # as in `search`
+        return replace(answer, timings=_cache_timings(started))
+
+    async def events(self, search: Search) -> AsyncGenerator[StreamEvent, None]:
+        """The answer in steps. Who asks what is being answered already joins in, and gets the steps so far."""
+        known = await self.known(search)
+        if known is not None:
+            for event in _replayed(known):
+                yield event
+            return
+        made = self._shared(search, await self._heads(search.scopes)).read() if self._settings.enabled else self._made(search, None)
+        async with aclosing(made) as events:
+            async for event in events:
+                yield event
+
+    async def clear(self, scopes: Sequence[Scope]) -> None:
+        """Forgets hits and answers of these collections; what is being computed for them is not joined any more."""
+        for scope in scopes:
+            await self.results.clear(scope)
+            await self.answers.clear(scope)
+        self._searches.forget(lambda flight: flight[0] in scopes)
+        for flight in [flight for flight in self._streams if flight[0] in scopes]:
+            del self._streams[flight]
+
+    def _shared(self, search: Search, lsns: tuple[int, ...]) -> SharedStream[StreamEvent]:
+        asked = self._asked(search)
+        flight = (asked.scope, asked.key, lsns)
+        shared = self._streams.get(flight)
+        if shared is None or shared.done or shared.abandoned:
+            shared = self._streams[flight] = SharedStream(self._made(search, asked))
+            shared.add_done_callback(lambda: self._landed(flight, shared))
+        return shared
+
+    def _landed(self, flight: _Flight, shared: SharedStream[StreamEvent]) -> None:
+        if self._streams.get(flight) is shared:
+            del self._streams[flight]
+
+    async def _heads(self, scopes: Sequence[Scope]) -> tuple[int, ...]:
+        return tuple([(await self._resources.store.head(scope)).lsn for scope in scopes])
+
+    async def _position(self, scopes: Sequence[Scope]) -> tuple[tuple[int, ...], Position | None]:
+        """The heads of the collections, and where this process's views stand if that is at these heads; takes microseconds."""
+        store, follower = self._resources.store, self._resources.follower
+        heads = [await store.head(scope) for scope in scopes]
+        lsns = tuple(head.lsn for head in heads)
+        epochs = tuple(follower.epoch_at(scope, head) for scope, head in zip(scopes, heads, strict=True))
+        known = tuple(epoch for epoch in epochs if epoch is not None)
+        return lsns, Position(lsns, known) if len(known) == len(epochs) else None
+
+    def _asked(self, search: Search) -> Asked:
+        """The question, and what its result depends on beside; the settings do not change while an engine is open."""
+        depends_on = (
+            self._resources.store.incarnation,
+            [scope.collection for scope in search.scopes],
+            search.top_k,
+            search.mode,
+            repr(search.filter),
+            search.documents and list(search.documents),
+        )
+        partition = hashlib.blake2b(json.dumps(depends_on).encode(), digest_size=16).hexdigest()
+        return Asked(search.scopes[0], partition, search.question)
+
+    async def _searched(self, search: Search, asked: Asked) -> SearchResult:
+        with self._resources.in_use():
+            result = await search.run(self._resources)
+        if _keepable(result):
+            await self.results.set(asked.scope, asked.key, (_position_of(result), result), ttl_s=self._settings.ttl_s)
+        return result
+
+    async def _made(self, search: Search, asked: Asked | None) -> AsyncGenerator[StreamEvent, None]:
+        """The answer from a search of now: one that was given before if its evidence is the same, else a new one."""
+        started = time.perf_counter()
+        with self._resources.in_use():
+            result = await self.search(search)
+        yield StreamEvent("hits", result)
+        with self._resources.in_use():  # between two steps its reader may have closed the engine
+            generator, evidence = await gather_evidence(search, result, self._resources)
+        keeps = asked is not None and _keepable(result)
+        if asked is not None and keeps:
+            checking = time.perf_counter()
+            fingerprint = evidence_fingerprint(generator, evidence)
+            with self._resources.in_use():
+                known = await self._still_true(search, asked, result, generator, fingerprint)
+            if known is not None:
+                timings = {**stages_of(result), "cache_ms": ms_since(checking), "total_ms": ms_since(started)}
+                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=timings))[1:]:
+                    yield event
+                return
+            self.answers.counters.miss += 1
+        async with aclosing(write_answer(generator, search.question, evidence, result, started=started)) as events:
+            async for event in events:
+                if asked is not None and isinstance(event.data, Answer):
+                    answer = replace(event.data, cache="miss")
+                    if keeps and not answer.degraded:
+                        vector = await self._vector(search, generator)
+                        await self.answers.keep(asked, answer, _position_of(result), fingerprint, vector)
+                    yield StreamEvent("answer", answer)
+                else:
+                    yield event
+
+    async def _still_true(
+        self, search: Search, asked: Asked, result: SearchResult, generator: Generator, fingerprint: str
+    ) -> Answer | None:
+        """An answer given before, to this question or to one that means the same, that the evidence of now still bears."""
+        position = _position_of(result)
+        known = await self.answers.revalidated(asked, position, fingerprint)
+        if known is None and (vector := await self._vector(search, generator)) is not None:
+            known = await self.answers.alike(asked, position, result.hits, vector)
+        return known
+
+    async def _vector(self, search: Search, generator: Generator) -> Float32 | None:
+        """The question's, where its answer may be shared by meaning."""
+        if not (self._settings.semantic and generator.shares_answers) or search.mode == "lexical":
+            return None
+        embedder = await self._resources.embedder_for(search.scopes[0])
+        vector: Float32 = (await embedder.embed_questions([search.question]))[0]
+        return vector
+
+
+def _size_of(hits: Sequence[ScoredChunk]) -> int:
+    """About what hits weigh in memory: their texts, and a kilobyte each for the rest. Metadata is not looked into."""
+    return 1024 * (len(hits) + 1) + sum(len(hit.text) for hit in hits)
+
+
+def _keepable(result: SearchResult) -> bool:
+    return result.lag == 0 and not result.degraded
+
+
+def _position_of(result: SearchResult) -> Position:
+    lsns = (result.lsn,) if isinstance(result.lsn, int) else tuple(result.lsn.values())
+    return Position(lsns, result.epochs)
+
+
+def _replayed(answer: Answer) -> list[StreamEvent]:
+    """A known answer, in the steps of a new one."""
+    hits = SearchResult(answer.hits, answer.lsn, answer.lag, answer.degraded, answer.timings)
+    return [
+        StreamEvent("hits", hits),
+        StreamEvent("token", answer.text),
+        *(StreamEvent("citation", citation) for citation in answer.citations),
+        StreamEvent("answer", answer),
+    ]
+
+
+def _cache_timings(started: float) -> dict[str, float]:
+    took_ms = ms_since(started)
+    return {"cache_ms": took_ms, "total_ms": took_ms}

@@ -1,0 +1,61 @@
+"""Every setting, and the only reader of the environment.
+
+A setting has one name everywhere: `chunking.max_tokens` in code and in `ragline.toml` (a key of the table
+`[chunking]`), `RAGLINE_CHUNKING__MAX_TOKENS` in the environment and in `.env`.
+"""
+
+from ragline.settings.loading import (
+    LoadedSettings,
+    Origin,
+    is_secret,
+    load_flags,
+    load_settings,
+    may_be_unset,
+    plain_values,
+    section_of,
+    setting_keys,
+    variable_of,
+)
+from ragline.settings.profiles import PROFILES, Profile, ProfileName
+from ragline.settings.sections import (
+    CacheSettings,
+    ChunkingSettings,
+    EmbeddingSettings,
+    GenerationSettings,
+    IndexSettings,
+    PoolSettings,
+    ReadingSettings,
+    RerankSettings,
+    RetrievalSettings,
+    Settings,
+    StorageSettings,
+    WebSettings,
+)
+
+__all__ = [
+    "PROFILES",
+    "CacheSettings",
+    "ChunkingSettings",
+    "EmbeddingSettings",
+    "GenerationSettings",
+    "IndexSettings",
+    "LoadedSettings",
+    "Origin",
+    "PoolSettings",
+    "Profile",
+    "ProfileName",
+    "ReadingSettings",
+    "RerankSettings",
+    "RetrievalSettings",
+    "Settings",
+    "StorageSettings",
+    "WebSettings",
+    "is_secret",
+    "load_flags",
+    "load_settings",
+    "may_be_unset",
+    "plain_values",
+    "section_of",
+    "setting_keys",
+    "variable_of",
+]

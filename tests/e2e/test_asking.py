@@ -1,0 +1,264 @@
+"""What is shared and what is served again: never across tenants, never after a change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from ragline.engine import Engine
+from ragline.errors import BackendError
+from ragline.generation.base import Generated
+from ragline.settings import CacheSettings, Settings
+from ragline.types import Citation, Document, ScoredChunk
+from tests.embedders import HashEmbedder
+
+KEYS = "The vault keys rotate every 90 days."
+
+
+class Writer:
+    """A generator that answers with the evidence it was given, word by word, when it may; counts how often it was asked."""
+
+    shares_answers = True
+    fingerprint = "writer"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.closed = 0
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self.failure: Exception | None = None
+        self.degraded: tuple[str, ...] = ()
+
+    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
+        self.asked.append(question)
+        try:
+            text = " / ".join(chunk.text for chunk in evidence)
+            words = text.split(" ")
+            yield words[0]
+            await self.may_write.wait()
+            if self.failure is not None:
+                raise self.failure
+            for word in words[1:]:
+                yield " " + word
+            citations = tuple(Citation(c.chunk_id, c.document_id, c.document_version, c.start, c.end, c.text, c.source) for c in evidence)
+            for citation in citations:
+                yield citation
+            yield Generated(text, citations, found=bool(evidence), degraded=self.degraded)
+        finally:
+            self.closed += 1
+
+    async def close(self) -> None:
+        pass
+
+
+class CountingEmbedder(HashEmbedder):
+    questions = 0
+
+    async def embed_questions(self, questions: Sequence[str]):  # type: ignore[no-untyped-def]
+        self.questions += len(questions)
+        return await super().embed_questions(questions)
+
+
+def opened(folder: Path, writer: Writer, embedder: HashEmbedder | None = None, **settings: object) -> Engine:
+    return Engine.open(folder, settings=Settings(**settings), embedder=embedder or HashEmbedder(), generator=writer)
+
+
+async def test_the_same_question_again_costs_nothing_until_something_changes(tmp_path: Path) -> None:
+    writer = Writer()
+    embedder = CountingEmbedder()
+    async with opened(tmp_path, writer, embedder) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        first = await engine.ask("how often do vault keys rotate?")
+        embedded = embedder.questions
+        again = await engine.ask("  how often do vault   keys rotate? ")
+        assert (first.cache, again.cache) == ("miss", "hit")
+        assert (again.text, again.citations, again.hits, again.lsn) == (first.text, first.citations, first.hits, first.lsn)
+        assert set(again.timings) == {"cache_ms", "total_ms"}
+        assert (len(writer.asked), embedder.questions) == (1, embedded)
+
+
+async def test_a_change_elsewhere_leaves_the_answer_and_a_change_of_its_evidence_makes_a_new_one(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer, retrieval={"evidence": 1}) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        await engine.ask("how often do vault keys rotate?")
+        await engine.ingest(Document("Boats are painted in March.", id="boats"))
+        kept = await engine.ask("how often do vault keys rotate?")
+        assert kept.cache == "revalidated" and kept.lsn == 2 and len(writer.asked) == 1
+        assert (await engine.ask("how often do vault keys rotate?")).cache == "hit"
+        await engine.ingest(Document(KEYS.replace("90", "30"), id="keys"))
+        fresh = await engine.ask("how often do vault keys rotate?")
+        assert fresh.cache == "miss" and "30 days" in fresh.text and fresh.citations[0].document_version == 2
+        await engine.delete("keys")
+        assert "vault" not in (await engine.ask("how often do vault keys rotate?")).text
+
+
+async def test_a_change_of_metadata_alone_makes_a_new_answer(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys", metadata={"year": 2024}))
+        await engine.ask("vault keys")
+        await engine.ingest(Document(KEYS, id="keys", metadata={"year": 2025}))
+        answer = await engine.ask("vault keys")
+        assert answer.cache == "miss" and answer.hits[0].metadata["year"] == 2025
+
+
+async def test_another_wording_shares_the_answer_and_another_question_does_not(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        await engine.ask("how often do vault keys rotate?")
+        reworded = await engine.ask("How often do the vault keys rotate?")
+        assert reworded.cache == "semantic" and len(writer.asked) == 1
+        other = await engine.ask("How often do the vault keys not rotate?")
+        assert other.cache == "miss" and len(writer.asked) == 2
+
+
+async def test_settings_turn_the_cache_and_its_semantic_part_off(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer, cache=CacheSettings(semantic=False)) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        await engine.ask("how often do vault keys rotate?")
+        assert (await engine.ask("How often do the vault keys rotate?")).cache == "miss"
+    async with opened(tmp_path, writer, cache=CacheSettings(enabled=False)) as engine:
+        for _ in range(2):
+            assert (await engine.ask("how often do vault keys rotate?")).cache == "off"
+    assert len(writer.asked) == 4
+
+
+async def test_a_hundred_identical_questions_make_one_embedding_and_one_answer(tmp_path: Path) -> None:
+    writer = Writer()
+    embedder = CountingEmbedder()
+    async with opened(tmp_path, writer, embedder, cache=CacheSettings(semantic=False)) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.may_write.clear()
+        callers = [asyncio.create_task(engine.ask("how often do vault keys rotate?")) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        writer.may_write.set()
+        answers = await asyncio.gather(*callers)
+        assert len({answer.text for answer in answers}) == 1
+        assert (len(writer.asked), embedder.questions) == (1, 1)
+        found = await asyncio.gather(*(engine.search("boats") for _ in range(100)))
+        assert all(result.hits == found[0].hits for result in found) and embedder.questions == 2
+
+
+async def test_a_late_reader_of_a_stream_gets_the_tokens_so_far(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.may_write.clear()
+        early, late = engine.stream("vault keys"), engine.stream("vault keys")
+        assert [(await anext(early)).kind, (await anext(early)).kind] == ["hits", "token"]
+        assert [(await anext(late)).kind, (await anext(late)).kind] == ["hits", "token"]
+        writer.may_write.set()
+        for stream in (early, late):
+            rest = [event async for event in stream]
+            assert rest[-1].kind == "answer" and rest[-1].data.text == KEYS
+        assert len(writer.asked) == 1
+        replayed = [event async for event in engine.stream("vault keys")]
+        assert [event.kind for event in replayed] == ["hits", "token", "citation", "answer"]
+        assert replayed[-1].data.cache == "hit"
+
+
+async def test_the_first_callers_leaving_harms_nobody_and_the_last_ones_ends_the_work(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.may_write.clear()
+        first, second = (asyncio.create_task(engine.ask("vault keys")) for _ in range(2))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.sleep(0.05)
+        assert writer.closed == 0
+        writer.may_write.set()
+        assert (await second).text == KEYS
+        writer.may_write.clear()
+        async with aclosing(engine.stream("boats")) as stream:
+            assert (await anext(stream)).kind == "hits"
+            assert (await anext(stream)).kind == "token"
+        await asyncio.sleep(0.05)
+        assert writer.closed == 2
+
+
+async def test_one_that_comes_after_a_commit_does_not_join_an_older_computation(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.may_write.clear()
+        before = asyncio.create_task(engine.ask("vault keys"))
+        await asyncio.sleep(0.1)
+        await engine.ingest(Document(KEYS.replace("90", "30"), id="keys"))
+        after = asyncio.create_task(engine.ask("vault keys"))
+        await asyncio.sleep(0.1)
+        writer.may_write.set()
+        assert "90 days" in (await before).text
+        assert "30 days" in (await after).text
+        assert "30 days" in (await engine.ask("vault keys")).text
+
+
+async def test_who_asks_in_a_loop_lets_others_run(tmp_path: Path) -> None:
+    async with opened(tmp_path, Writer()) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        for ask in (engine.ask, engine.search):
+            await ask("vault keys")
+            others = asyncio.Event()
+            asyncio.get_running_loop().call_soon(others.set)
+            for _ in range(10):
+                await ask("vault keys")
+            assert others.is_set()
+
+
+async def test_nothing_crosses_a_tenant(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        for name in ("acme", "other"):
+            await engine.tenant(name).ingest(Document(f"{KEYS} Says {name}.", id="keys"))
+        writer.may_write.clear()
+        callers = [asyncio.create_task(engine.tenant(name).ask("vault keys")) for name in ("acme", "other")]
+        await asyncio.sleep(0.1)
+        writer.may_write.set()
+        assert [name in answer.text for name, answer in zip(("acme", "other"), await asyncio.gather(*callers), strict=True)] == [True, True]
+        assert len(writer.asked) == 2
+
+
+async def test_failures_and_degraded_answers_are_not_kept(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.failure = BackendError("down")
+        for _ in range(2):
+            with pytest.raises(BackendError, match="down"):
+                await engine.ask("vault keys")
+        writer.failure, writer.degraded = None, ("llm_unavailable",)
+        for _ in range(2):
+            assert (await engine.ask("vault keys")).cache == "miss"
+        writer.degraded = ()
+        assert [(await engine.ask("vault keys")).cache for _ in range(2)] == ["miss", "hit"]
+
+
+async def test_another_engines_commit_is_seen_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path, Writer()) as engine, opened(tmp_path, Writer()) as writer:
+        await writer.ingest(Document(KEYS, id="keys"))
+        assert "90 days" in (await engine.ask("vault keys")).text
+        await writer.ingest(Document(KEYS.replace("90", "30"), id="keys"))
+        assert "30 days" in (await engine.ask("vault keys")).text
+
+
+async def test_filters_collections_and_top_k_have_answers_of_their_own(tmp_path: Path) -> None:
+    async with opened(tmp_path, Writer()) as engine:
+        await engine.ingest(
+            [Document(KEYS, id="keys", metadata={"year": 1}), Document("vault keys of old", id="old", metadata={"year": 2})]
+        )
+        await engine.ingest(Document("vault keys elsewhere", id="else"), collection="second")
+        texts = {
+            (await engine.ask("vault keys", filter={"year": 1})).text,
+            (await engine.ask("vault keys", filter={"year": 2})).text,
+            (await engine.ask("vault keys", collections=["second"])).text,
+            (await engine.ask("vault keys", documents=["old"])).text,
+            (await engine.ask("vault keys", collections=["default", "second"])).text,
+        }
+        assert len(texts) == 4, "one document by its filter and by its id gives one text, all others differ"
