@@ -15,6 +15,7 @@ import pytest
 
 from ragline.embedding.models import DEFAULT_MODEL, locate_model
 from ragline.settings import load_settings
+from tests.imitation.chat import MODEL, ChatServer, Script
 
 KEYS = """# Security
 
@@ -193,3 +194,18 @@ def test_eval_measures_all_modes_on_a_labelled_set(folder: Path) -> None:
         assert list(mode) == ["ndcg@10", "recall@10", "recall@100", "mrr", "p50_ms"]
         assert (mode["ndcg@10"], mode["mrr"]) == (1, 1)
     assert not (folder / ".ragline").exists()
+
+
+def test_a_language_models_answer_is_shown_as_it_comes_and_ctrl_c_ends_it_at_the_server(tmp_path: Path) -> None:
+    (tmp_path / "keys.md").write_text("Keys rotate every 90 days.\n")
+    with ChatServer("openai", script=Script(["Keys rotate", 60.0, " every 90 days [1]."])) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "a key"}
+        flags = ["--set", "generation.generator=openai", "--set", f"generation.model={MODEL}"]
+        command = [sys.executable, "-m", "ragline", "ask", "How often do keys rotate?", "keys.md", *flags]
+        asking = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        assert asking.stdout is not None
+        assert asking.stdout.read(len("Keys rotate")) == b"Keys rotate", "while the model has more to say"
+        asking.send_signal(signal.SIGINT)
+        asking.communicate(timeout=60)
+        assert asking.returncode == 130
+        assert server.wait_until_left()

@@ -41,7 +41,8 @@ def test_a_site_is_read_and_asked(capsys: pytest.CaptureFixture[str], monkeypatc
         monkeypatch.setenv("RAGLINE_WEB__PRIVATE_ADDRESSES", "true")
         assert cli.run(["ingest", url, "--depth", "1", "--max-pages", "2", "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
-        assert (report["added"], report["skipped"]) == (3, [])
+        assert report["added"] == 3 and [each["source"] for each in report["skipped"]] == [url + "gone"]
+        assert "web.max_pages is 2" in report["skipped"][0]["reason"]
         assert cli.run(["ask", "How often are signing keys rotated?", url, "--depth", "1", "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
         assert "ninety days" in answer["answer"] and answer["citations"][0]["source"] == server.url + "/docs/keys"

@@ -17,6 +17,11 @@ SHOWN_CHARACTERS = 300
 def write_answer(screen: Screen, answer: Answer) -> None:
     """The answer, its numbered citations, and the time of each stage."""
     screen.line(answer.text)
+    write_citations(screen, answer)
+
+
+def write_citations(screen: Screen, answer: Answer) -> None:
+    """What stands below the text of an answer."""
     for number, citation in enumerate(answer.citations, start=1):
         screen.line("")
         screen.line((f"[{number}] ", "bold"), (place(citation), "cyan"))

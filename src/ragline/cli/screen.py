@@ -55,6 +55,11 @@ class Screen:
             line.rstrip()
             self.console.print(Text(" " * indent) + line, soft_wrap=True)
 
+    def piece(self, text: str) -> None:
+        """Writes a piece of a text at once, but for control characters; the terminal wraps it."""
+        self.console.file.write(clean(text))
+        self.console.file.flush()
+
     def text(self, text: str) -> None:
         """Writes a text as it is, but for control characters."""
         self.console.file.write(clean(text).rstrip("\n") + "\n")

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ragline.bench.evaluation import Figures, load_labelled_set
 from ragline.bench.evaluation import evaluate as run_evaluation
 from ragline.cli.options import Common, announce, json_object
 from ragline.cli.progress import shown_progress
-from ragline.cli.render import write_answer, write_failed, write_hits, write_report
+from ragline.cli.render import write_answer, write_citations, write_failed, write_hits, write_report
 from ragline.cli.screen import Screen, print_json
 from ragline.cli.things import must_hold_documents
 from ragline.errors import InputError, NotFoundError
@@ -59,13 +60,24 @@ async def ask(
             documents = report.document_ids
             if not documents:
                 raise NotFoundError("none of the paths gave a text to answer from", hint="name files that hold text, or their folder")
-        answer = await engine.ask(question, top_k=top_k, filter=conditions, documents=documents)
-        if not answer.hits and not conditions:
-            await must_hold_documents(engine)
+        screen = None if common.json or engine.settings.generation.generator == "extractive" else Screen()
+        async with aclosing(engine.stream(question, top_k=top_k, filter=conditions, documents=documents)) as events:
+            async for event in events:
+                if event.kind == "hits" and not event.data.hits and not conditions:
+                    await must_hold_documents(engine)
+                elif event.kind == "token" and screen is not None:  # a language model takes its time: people read along
+                    screen.piece(event.data)
+                elif event.kind == "error":
+                    raise event.data
+                elif event.kind == "answer":
+                    answer = event.data
     if common.json:
         print_json(json_shapes.answer(answer))
-    else:
+    elif screen is None:
         write_answer(Screen(), answer)
+    else:
+        screen.line("")
+        write_citations(screen, answer)
     return 0
 
 
