@@ -36,20 +36,25 @@ def test_a_profile_sets_what_its_table_says_and_nothing_else(name: ProfileName) 
     assert set(table) <= set(setting_keys())
 
 
-def test_pools_and_batches_are_those_of_the_design() -> None:
+def test_the_profiles_are_those_of_the_design() -> None:
     found = {
-        name: (settings.pool.max_size, settings.pool.min_size, settings.embedding.batch_texts)
+        name: (
+            (settings.pool.max_size, settings.pool.min_size),
+            (settings.cache.items, settings.cache.ttl_s),
+            settings.retrieval.max_concurrent,
+            (settings.embedding.batch_texts, settings.embedding.batch_wait_s),
+        )
         for name in PROFILES
         for settings in [Settings(profile=name)]
     }
     assert found == {
-        "high-throughput": (50, 5, 50),
-        "low-latency": (20, 10, 10),
-        "memory-constrained": (5, 1, 5),
-        "laptop": (20, 5, 32),
-        "server": (30, 10, 64),
-        "high-traffic": (50, 20, 128),
-        "development": (5, 1, 10),
+        "high-throughput": ((50, 5), (50_000, 3600), 100, (50, 1)),
+        "low-latency": ((20, 10), (10_000, 1800), 20, (10, 0.01)),
+        "memory-constrained": ((5, 1), (1_000, 900), 5, (5, 0.1)),
+        "laptop": ((20, 5), (10_000, 3600), 50, (32, 1)),
+        "server": ((30, 10), (10_000, 3600), 50, (64, 1)),
+        "high-traffic": ((50, 20), (50_000, 3600), 100, (128, 0.5)),
+        "development": ((5, 1), (100, 60), 5, (10, 0.1)),
     }
     assert Settings(profile="development").index.simd == "lower"
 

@@ -159,6 +159,12 @@ class EmbeddingSettings(Section):
     batch_texts: Whole = Field(
         64, ge=1, le=2048, description="The most texts in one request to a server, or in one batch on a graphics card."
     )
+    batch_wait_s: Number = Field(
+        0.01,
+        ge=0,
+        le=60,
+        description="How long a text waits for others to join it in a batch, at most, while another is under way: else it goes at once.",
+    )
     batch_tokens: Whole = Field(
         16_384,
         ge=16,
@@ -198,6 +204,12 @@ class RetrievalSettings(Section):
         ge=0,
         le=1,
         description="Maximal marginal relevance: 1 is relevance alone, less avoids hits that say the same; 0.8 is a start. Unset is off.",
+    )
+    max_concurrent: Whole = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="How many questions of one `ask_many` or `search_many` are under way at once; the rest wait for their turn.",
     )
     neighbours: Whole = Field(
         0,
