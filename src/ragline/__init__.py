@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ragline.observe.performance import PerformanceMonitor
     from ragline.settings import Settings, load_settings
     from ragline.sync import SyncEngine, open
-    from ragline.types import Answer, Citation, Document, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent
+    from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ _HOMES = {
     "Citation": "ragline.types",
     "ConnectionPool": "ragline.concurrency.pool",
     "Document": "ragline.types",
+    "Effort": "ragline.types",
     "Engine": "ragline.engine",
     "IngestReport": "ragline.types",
     "PerformanceMonitor": "ragline.observe.performance",
@@ -53,6 +54,7 @@ __all__ = [
     "Citation",
     "ConnectionPool",
     "Document",
+    "Effort",
     "Engine",
     "IngestReport",
     "PerformanceMonitor",

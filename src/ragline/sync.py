@@ -17,7 +17,7 @@ from ragline.generation.base import Generator
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
-from ragline.types import Answer, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent
+from ragline.types import Answer, Effort, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent
 
 T = TypeVar("T")
 
@@ -102,10 +102,13 @@ class SyncEngine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         mode: Mode | None = None,
+        effort: Effort | None = None,
     ) -> SearchResult:
         """As `Engine.search`."""
         return self._loop.run(
-            self._engine.search(question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode)
+            self._engine.search(
+                question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode, effort=effort
+            )
         )
 
     def ask(
@@ -116,9 +119,12 @@ class SyncEngine:
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
     ) -> Answer:
         """As `Engine.ask`."""
-        return self._loop.run(self._engine.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents))
+        return self._loop.run(
+            self._engine.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
+        )
 
     def stream(
         self,
@@ -128,9 +134,10 @@ class SyncEngine:
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
     ) -> Iterator[StreamEvent]:
         """As `Engine.stream`; closing the iterator ends the work."""
-        events = self._engine.stream(question, top_k=top_k, filter=filter, collections=collections, documents=documents)
+        events = self._engine.stream(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
         return self._loop.iterate(events)
 
     def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:

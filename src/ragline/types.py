@@ -43,6 +43,24 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """How much work a question may cost. What is left out, the result names in `degraded`; such results are not kept.
+
+    Results that are known already are given whole, whatever the effort.
+
+    Examples:
+        Effort()                                    # all that the settings say
+        Effort(rerank=False)                        # hits keep the order of the search: "load_no_rerank"
+        Effort(rerank=False, full_depth=False)      # and each leg looks at a quarter of the candidates: "load_less_depth"
+        Effort(language_model=False)                # quotations instead of a language model: "load_extractive"
+    """
+
+    rerank: bool = True
+    full_depth: bool = True
+    language_model: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text to ingest.
 

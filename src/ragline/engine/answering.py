@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
@@ -11,11 +12,14 @@ from ragline.generation.base import Generated, Generator
 from ragline.retrieval.neighbours import widen
 from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, StreamEvent
 
+LOAD_EXTRACTIVE = "load_extractive"
+"""Degraded, because it was asked for with less effort: the documents are quoted, and no language model was asked."""
+
 
 async def gather_evidence(search: Search, result: SearchResult, resources: Resources) -> tuple[Generator, Sequence[ScoredChunk]]:
     """Who answers, and from what: the hits, widened by their neighbours where that is set."""
     tenant = search.scopes[0].tenant
-    generator = await resources.generator_for([Scope(tenant, hit.collection) for hit in result] or search.scopes)
+    generator = await resources.generator_for(_scopes(search, result))
     evidence = await widen(
         resources.store,
         resources.question_workers,
@@ -25,6 +29,22 @@ async def gather_evidence(search: Search, result: SearchResult, resources: Resou
         prompt_tokens=resources.settings.generation.prompt_tokens,
     )
     return generator, evidence
+
+
+async def without_language_model(
+    search: Search, generator: Generator, result: SearchResult, resources: Resources
+) -> tuple[Generator, SearchResult]:
+    """A generator that quotes, and the result that says so; both as they are where they quote already, or nothing can."""
+    if not generator.shares_answers:  # its answers are cheap
+        return generator, result
+    quoting = await resources.extractive_for(_scopes(search, result))
+    if quoting is None:
+        return generator, result
+    return quoting, replace(result, degraded=(*result.degraded, LOAD_EXTRACTIVE))
+
+
+def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:
+    return [Scope(search.scopes[0].tenant, hit.collection) for hit in result] or search.scopes
 
 
 async def write_answer(

@@ -17,14 +17,14 @@ from dataclasses import replace
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
-from ragline.engine.answering import gather_evidence, ms_since, stages_of, write_answer
+from ragline.engine.answering import gather_evidence, ms_since, stages_of, without_language_model, write_answer
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.generation.base import Generator, evidence_fingerprint
-from ragline.types import Answer, Float32, Scope, ScoredChunk, SearchResult, StreamEvent
+from ragline.types import Answer, Effort, Float32, Scope, ScoredChunk, SearchResult, StreamEvent
 
-_Flight = tuple[Scope, str, tuple[int, ...]]
-"""What callers share a computation by: the question with all its result depends on, and the LSNs they arrived at."""
+_Flight = tuple[Scope, str, tuple[int, ...], Effort]
+"""What callers share a computation by: the question with all its result depends on, the LSNs they arrived at, the effort."""
 
 
 class Asking:
@@ -55,7 +55,7 @@ class Asking:
         if kept is not None and kept[0] == position:
             await asyncio.sleep(0)  # nothing else here suspends: who asks in a loop would keep all others from running
             return replace(kept[1], timings=_cache_timings(started))
-        return await self._searches.run((asked.scope, asked.key, lsns), lambda: self._searched(search, asked))
+        return await self._searches.run((asked.scope, asked.key, lsns, search.effort), lambda: self._searched(search, asked))
 
     async def answer(self, search: Search) -> Answer:
         """The answer to a question, whole."""
@@ -101,7 +101,7 @@ class Asking:
 
     def _shared(self, search: Search, lsns: tuple[int, ...]) -> SharedStream[StreamEvent]:
         asked = self._asked(search)
-        flight = (asked.scope, asked.key, lsns)
+        flight = (asked.scope, asked.key, lsns, search.effort)
         shared = self._streams.get(flight)
         if shared is None or shared.done or shared.abandoned:
             shared = self._streams[flight] = SharedStream(self._made(search, asked))
@@ -164,6 +164,9 @@ class Asking:
                     yield event
                 return
             self.answers.counters.miss += 1
+        if not search.effort.language_model:
+            with self._resources.in_use():
+                generator, result = await without_language_model(search, generator, result, self._resources)
         async with aclosing(write_answer(generator, search.question, evidence, result, started=started)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):

@@ -30,6 +30,7 @@ from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
 from ragline.types import (
     Answer,
     Document,
+    Effort,
     Finding,
     IngestProgress,
     IngestReport,
@@ -193,6 +194,7 @@ class Engine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         mode: Mode | None = None,
+        effort: Effort | None = None,
     ) -> SearchResult:
         """The chunks that answer a question best.
 
@@ -202,13 +204,14 @@ class Engine:
             collections: One or several; unset takes the default collection.
             documents: Ids: search in these documents only.
             mode: "hybrid", "dense" or "lexical"; unset takes `retrieval.mode`.
+            effort: What to leave out under load; unset leaves out nothing.
 
         Raises:
             InputError: An empty or endless question, `top_k` out of range, an unknown mode or filter operator.
             NotFoundError: A collection named does not exist.
             ModelMismatchError: A collection was embedded with another model.
         """
-        search = await self._prepared(question, top_k, filter, collections, documents, mode)
+        search = await self._prepared(question, top_k, filter, collections, documents, mode, effort)
         return await self._asking.search(search)
 
     @_while_open
@@ -220,12 +223,13 @@ class Engine:
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
     ) -> Answer:
         """Answers a question from the documents, with citations; `found` is False where they do not say.
 
         Arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
         """
-        search = await self._prepared(question, top_k, filter, collections, documents, evidence=True)
+        search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
         known = await self._asking.known(search)
         return known if known is not None else await self._asking.answer(search)
 
@@ -237,13 +241,14 @@ class Engine:
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """Answers a question in steps: hits, then tokens and citations as they come, then the answer.
 
         An error ends the stream as its last event, kind "error". Arguments are those of `ask`.
         """
         try:
-            search = await self._prepared(question, top_k, filter, collections, documents, evidence=True)
+            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
             async with aclosing(self._asking.events(search)) as events:
                 async for event in events:
                     yield event
@@ -339,6 +344,7 @@ class Engine:
         collections: str | Sequence[str] | None,
         documents: Sequence[str] | None,
         mode: Mode | None = None,
+        effort: Effort | None = None,
         *,
         evidence: bool = False,
     ) -> Search:
@@ -360,7 +366,7 @@ class Engine:
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
         documents = [documents] if isinstance(documents, str) else documents
-        return Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes)
+        return Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or Effort())
 
 
 def _no_document(document_id: str) -> NotFoundError:

@@ -192,21 +192,26 @@ class Resources:
         if self.own_generator is not None:
             return self.own_generator
         generation = self.settings.generation
-        extractive: ExtractiveGenerator | None = None
-        try:
-            embedder = await self.embedder_for(scopes[0])
-            extractive = ExtractiveGenerator(embedder, max_sentences=generation.max_sentences, workers=self.question_workers)
-        except (BackendError, DeadlineError, OverloadedError):
-            if generation.generator == "extractive":
-                raise
-        if extractive is not None and generation.generator == "extractive":
-            return extractive
+        if generation.generator == "extractive":
+            return await self._extractive(scopes[0])
+        extractive = await self.extractive_for(scopes)
         async with self._opening:
             key = extractive.fingerprint if extractive is not None else ""
             if key not in self._generators:
                 workers = self.question_workers
                 self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers)
         return self._generators[key]
+
+    async def extractive_for(self, scopes: Sequence[Scope]) -> ExtractiveGenerator | None:
+        """A generator that quotes, for evidence from these collections; None where their embedder is a server that fails."""
+        try:
+            return await self._extractive(scopes[0])
+        except (BackendError, DeadlineError, OverloadedError):
+            return None
+
+    async def _extractive(self, scope: Scope) -> ExtractiveGenerator:
+        embedder = await self.embedder_for(scope)
+        return ExtractiveGenerator(embedder, max_sentences=self.settings.generation.max_sentences, workers=self.question_workers)
 
     async def reranker(self) -> Reranker | None:
         """The reranker that the settings name, opened once; None for none."""

@@ -21,8 +21,9 @@ from ragline.retrieval.diversity import most_diverse
 from ragline.retrieval.hybrid import COLLECTION_SHIFT, DENSE_NOT_READY, Mode, Ranked, Target, search_views
 from ragline.retrieval.reranking.base import Reranker
 from ragline.retrieval.reranking.hits import rerank_hits
+from ragline.settings import RetrievalSettings
 from ragline.storage.base import Head, StoredChunk
-from ragline.types import Float32, Scope, ScoredChunk, SearchResult
+from ragline.types import Effort, Float32, Scope, ScoredChunk, SearchResult
 
 VIEW_WAIT_S = 0.05
 """How long a question waits for the views to reach the store's head before it is answered with the lag stated."""
@@ -35,6 +36,14 @@ ATTEMPTS = 3
 
 EMBEDDER_UNAVAILABLE = "embedder_unavailable"
 """Degraded: the embedding server failed, and the search went by words alone."""
+
+LOAD_NO_RERANK = "load_no_rerank"
+"""Degraded, because it was asked for with less effort: the hits were not reranked."""
+
+LOAD_LESS_DEPTH = "load_less_depth"
+"""Degraded, because it was asked for with less effort: each leg looked at fewer candidates."""
+
+LESS_DEPTH_DIVISOR = 4
 
 _DOWN = (BackendError, DeadlineError, OverloadedError)
 
@@ -55,6 +64,8 @@ class _Course:
     depth: int
     reranker: Reranker | None
     mmr_lambda: float | None
+    retrieval: RetrievalSettings
+    rerank_candidates: int
     vectors: dict[str, Float32] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
 
@@ -63,7 +74,7 @@ class _Course:
         if not remote or self.mode != "hybrid":
             raise error
         log.warning("searched by words alone: %s", error.message)
-        self.mode, self.degraded = "lexical", (EMBEDDER_UNAVAILABLE,)
+        self.mode, self.degraded = "lexical", (*self.degraded, EMBEDDER_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,7 @@ class Search:
     filter: Filter | None
     documents: Sequence[str] | None
     scopes: Sequence[Scope]
+    effort: Effort = field(default_factory=Effort)
 
     async def run(self, resources: Resources) -> SearchResult:
         """Searches; again where a commit overtook it or an index file proved damaged while it ran."""
@@ -109,7 +121,7 @@ class Search:
         hits: Sequence[ScoredChunk] = self._hits(ranked, chunks)
         degraded = (*course.degraded, *ranked.degraded)
         if course.reranker is not None:
-            hits, failed = await self._reranked(resources, course.reranker, ranked, chunks, hits, timings)
+            hits, failed = await self._reranked(resources, course, course.reranker, ranked, chunks, hits, timings)
             degraded += failed
         timings["total_ms"] = (time.perf_counter() - started) * 1000
         return SearchResult(
@@ -123,12 +135,22 @@ class Search:
 
     async def _course(self, resources: Resources) -> _Course:
         reranker, retrieval = await resources.reranker(), resources.settings.retrieval
+        rerank_candidates, degraded = resources.settings.rerank.candidates, []
+        if reranker is not None and not self.effort.rerank:
+            reranker = None
+            degraded.append(LOAD_NO_RERANK)
+        if not self.effort.full_depth:
+            fewer = max(self.top_k, retrieval.candidates // LESS_DEPTH_DIVISOR)
+            rerank_candidates = max(1, min(rerank_candidates, fewer // 2))
+            if fewer < retrieval.candidates:
+                retrieval = retrieval.model_copy(update={"candidates": fewer})
+                degraded.append(LOAD_LESS_DEPTH)
         depth = self.top_k
         if reranker is not None:
-            depth = max(depth, resources.settings.rerank.candidates)
+            depth = max(depth, rerank_candidates)
         elif retrieval.mmr_lambda is not None:
             depth = max(depth, retrieval.candidates)
-        return _Course(self.mode, depth, reranker, retrieval.mmr_lambda)
+        return _Course(self.mode, depth, reranker, retrieval.mmr_lambda, retrieval, rerank_candidates, degraded=tuple(degraded))
 
     async def _targets(self, resources: Resources, wait_s: float) -> tuple[list[Target], list[Head]]:
         if len(self.scopes) == 1:  # a task of its own would cost as much as the wait
@@ -189,7 +211,7 @@ class Search:
             top_k=course.depth,
             mode=course.mode,
             filter=self.filter,
-            settings=resources.settings.retrieval,
+            settings=course.retrieval,
             with_vectors=course.mmr_lambda is not None,
         )
         if course.mmr_lambda is not None and course.reranker is None:
@@ -218,6 +240,7 @@ class Search:
     async def _reranked(
         self,
         resources: Resources,
+        course: _Course,
         reranker: Reranker,
         ranked: Ranked,
         chunks: Sequence[StoredChunk | None],
@@ -225,9 +248,9 @@ class Search:
         timings: dict[str, float],
     ) -> tuple[Sequence[ScoredChunk], tuple[str, ...]]:
         """The `top_k` of the hits by a closer look, and by what they add to each other where that is set."""
-        settings, mmr_lambda = resources.settings.rerank, resources.settings.retrieval.mmr_lambda
+        timeout_s, mmr_lambda = resources.settings.rerank.timeout_s, course.mmr_lambda
         started = time.perf_counter()
-        found = await rerank_hits(reranker, self.question, hits, candidates=settings.candidates, timeout_s=settings.timeout_s)
+        found = await rerank_hits(reranker, self.question, hits, candidates=course.rerank_candidates, timeout_s=timeout_s)
         reranked = time.perf_counter()
         timings["rerank_ms"] = (reranked - started) * 1000
         if mmr_lambda is None or ranked.vectors is None:
