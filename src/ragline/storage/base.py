@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ragline.storage.jobs import Jobs, Lease, Settlement
 from ragline.types import Chunk, Float16, Int64, Layout, Metadata, Scope
 
 PutOutcome = Literal["added", "replaced", "unchanged"]
@@ -187,7 +188,7 @@ class Transaction(Protocol):
         """Deletes documents; returns the ids that were there, each once, in the order given.
 
         Content is gone, tombstones have none. The files they came from are unknown again, so that they can be
-        ingested anew.
+        ingested anew. Files of jobs that were to become these documents are cancelled: they were accepted before.
         """
         ...
 
@@ -195,7 +196,7 @@ class Transaction(Protocol):
         """Deletes a collection with everything in it; False where there was none.
 
         Its LSN goes on rising if it is made again, and its row numbers are not given again. There are no tombstones:
-        `oldest_lsn` moves to the new LSN, and views rebuild to nothing.
+        `oldest_lsn` moves to the new LSN, and views rebuild to nothing. Files of jobs that were to come into it are cancelled.
         """
         ...
 
@@ -217,6 +218,18 @@ class Transaction(Protocol):
         """
         ...
 
+    async def unsettled(self, leases: Sequence[Lease]) -> frozenset[int]:
+        """The numbers of the files that are still pending in the jobs whose leases hold."""
+        ...
+
+    async def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement]) -> None:
+        """Writes what became of files of these jobs; a job with no file pending any more ends. Moves no LSN.
+
+        Raises:
+            ConflictError: One of the files is not pending any more, or the lease of its job was lost.
+        """
+        ...
+
 
 class Store(Protocol):
     """The only truth. Safe to use from many tasks; every process opens its own.
@@ -232,6 +245,11 @@ class Store(Protocol):
     """
 
     is_local: bool
+
+    @property
+    def jobs(self) -> Jobs:
+        """What was accepted and is still to be done."""
+        ...
 
     @property
     def incarnation(self) -> str:
@@ -324,8 +342,12 @@ class Store(Protocol):
         """
         ...
 
+    def version(self) -> int:
+        """A number that differs from the last one wherever any process has committed something since. Microseconds."""
+        ...
+
     async def changed(self, timeout_s: float) -> bool:
-        """Waits until any process has committed something since the last call; False after `timeout_s`."""
+        """For the follower alone: waits until any process has committed something since the last call; False after `timeout_s`."""
         ...
 
     async def check(self) -> Sequence[str]:

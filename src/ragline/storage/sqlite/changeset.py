@@ -27,6 +27,8 @@ from ragline.storage.encoding import (
     storable,
     vector_blobs,
 )
+from ragline.storage.jobs import Lease, Settlement
+from ragline.storage.sqlite import job_rows
 from ragline.storage.sqlite.connections import query
 from ragline.storage.sqlite.schema import ROW_BITS
 from ragline.types import Float16, Scope
@@ -133,6 +135,7 @@ class Changeset:
 
     def delete(self, scope: Scope, ids: Sequence[str]) -> list[str]:
         """See `Transaction.delete`."""
+        job_rows.cancel_deleted(self._connection, scope, ids, time.time())
         state = self._state(scope, create=False)
         stored = self._stored(state, ids) if state else {}
         if state and stored:
@@ -147,6 +150,7 @@ class Changeset:
 
     def delete_scope(self, scope: Scope) -> bool:
         """See `Transaction.delete_scope`. Views rebuild, which is cheaper than a tombstone for each row."""
+        job_rows.cancel_deleted(self._connection, scope, None, time.time())
         state = self._state(scope, create=False)
         if state:
             self._connection.execute("DELETE FROM files WHERE scope_id = ?", (state.id,))
@@ -203,6 +207,14 @@ class Changeset:
         self._write_chunks(state, numbered, vector_ids)
         state.model, state.embedder = model, embedder_to_json(embedder)
         return True
+
+    def unsettled(self, leases: Sequence[Lease]) -> frozenset[int]:
+        """See `Transaction.unsettled`."""
+        return job_rows.unsettled(self._connection, leases)
+
+    def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement]) -> None:
+        """See `Transaction.settle`."""
+        job_rows.settle(self._connection, leases, settlements, time.time())
 
     def finish(self) -> None:
         """Takes the new LSN of each scope that was changed: the last statement before the transaction counts."""

@@ -121,6 +121,58 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX files_by_document ON files (scope_id, document_id);
     """,
+    """
+    -- number: the order of acceptance. owner, attempt and lease_until make the lease of a running job.
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        collection TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'queued',
+        attempt INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0,
+        owner TEXT NOT NULL DEFAULT '',
+        lease_until REAL NOT NULL DEFAULT 0,
+        accepted_at REAL NOT NULL,
+        started_at REAL,
+        ended_at REAL,
+        size_bytes INTEGER NOT NULL,
+        file_count INTEGER NOT NULL,
+        error TEXT NOT NULL DEFAULT '',
+        hint TEXT NOT NULL DEFAULT '',
+        idempotency_key TEXT,
+        request_hash BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX jobs_open ON jobs (number, size_bytes) WHERE ended_at IS NULL;
+    CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE INDEX jobs_by_tenant ON jobs (tenant, number);
+    CREATE UNIQUE INDEX jobs_by_key ON jobs (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+    -- path: the file in the folder of uploads that holds what is too long for job_bodies.
+    CREATE TABLE job_files (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL,
+        document_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        source TEXT,
+        metadata TEXT NOT NULL,
+        path TEXT,
+        outcome TEXT NOT NULL DEFAULT 'pending',
+        error TEXT NOT NULL DEFAULT '',
+        hint TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX job_files_by_job ON job_files (job);
+    CREATE INDEX job_files_by_document ON job_files (document_id, job);
+    CREATE INDEX job_files_pending ON job_files (document_id, job) WHERE outcome = 'pending';
+    CREATE INDEX job_files_by_path ON job_files (path) WHERE path IS NOT NULL;
+
+    CREATE TABLE job_bodies (file INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+
+    -- Files in the folder of uploads that no job needs any more and that may still be there.
+    CREATE TABLE discarded_uploads (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

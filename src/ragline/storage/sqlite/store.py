@@ -28,9 +28,11 @@ from ragline.storage.base import (
     StoredDocument,
 )
 from ragline.storage.encoding import text_fault
+from ragline.storage.jobs import Lease, Settlement
 from ragline.storage.sqlite import pruning, reads
 from ragline.storage.sqlite.changeset import Changeset
 from ragline.storage.sqlite.connections import Readers, Watch, closed_error, open_writer, translated
+from ragline.storage.sqlite.jobs import SqliteJobs
 from ragline.storage.sqlite.schema import migrate, renew_incarnation
 from ragline.storage.sqlite.writer import Turn, Writer
 from ragline.types import Float16, Int64, Layout, Scope
@@ -80,6 +82,14 @@ class SqliteTransaction:
         """Replaces every document's chunks and the scope's model at one LSN."""
         return await self._turn.run(self._changeset.swap_model, scope, documents, expected_lsn, model, embedder)
 
+    async def unsettled(self, leases: Sequence[Lease]) -> frozenset[int]:
+        """The numbers of the files that are still pending in the jobs whose leases hold."""
+        return await self._turn.run(self._changeset.unsettled, leases)
+
+    async def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement]) -> None:
+        """Writes what became of files of these jobs; a job with no file pending any more ends."""
+        await self._turn.run(self._changeset.settle, leases, settlements)
+
 
 class SqliteStore:
     """A `Store` in the file `store.sqlite3` of a folder. Made by `open`.
@@ -101,6 +111,7 @@ class SqliteStore:
         self._heads: dict[Scope, tuple[int, Head]] = {}
         self._scope_ids: dict[Scope, int] = {}
         self._changes_seen = self._watch.version()
+        self._jobs = SqliteJobs(writer, self._read)
         self._closed = False
 
     @classmethod
@@ -120,6 +131,11 @@ class SqliteStore:
         except BaseException:
             thread.shutdown(wait=False)
             raise
+
+    @property
+    def jobs(self) -> SqliteJobs:
+        """What was accepted and is still to be done."""
+        return self._jobs
 
     @property
     def incarnation(self) -> str:
@@ -230,6 +246,10 @@ class SqliteStore:
             pruned = True
         if pruned:
             await self._workers.run(pruning.empty_log, self._file)
+
+    def version(self) -> int:
+        """A number that differs from the last one wherever any process has committed something since."""
+        return self._watch.version()
 
     async def changed(self, timeout_s: float) -> bool:
         """Waits until any process has committed something since the last call; False after `timeout_s`."""
