@@ -15,7 +15,7 @@ from ragline.sync import SyncEngine
 from ragline.types import Document
 from tests.engines import sync_engine
 
-ASYNC_ONLY = {"open"}
+ASYNC_ONLY = {"open", "store"}
 
 
 def _public(cls: type) -> dict[str, object]:

@@ -26,7 +26,7 @@ from ragline.generation.base import Generator
 from ragline.retrieval.hybrid import Mode
 from ragline.retrieval.question import normalise_question
 from ragline.settings import Settings, load_settings
-from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.storage.base import CollectionInfo, Store, StoredChunk, StoredDocument
 from ragline.types import (
     Answer,
     Document,
@@ -124,6 +124,12 @@ class Engine:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._resources.settings
+
+    @property
+    def store(self) -> Store:
+        """The store below, for what stands beside documents: keys and the audit. The engine closes it."""
+        with self._resources.in_use():
+            return self._resources.store
 
     def tenant(self, name: str) -> Engine:
         """The same engine for another tenant: it shares everything and sees nothing of this one's documents.

@@ -31,6 +31,7 @@ from ragline.settings.sections import (
     StorageSettings,
     WebSettings,
 )
+from ragline.settings.serving import ServerSettings
 
 __all__ = [
     "PROFILES",
@@ -47,6 +48,7 @@ __all__ = [
     "ReadingSettings",
     "RerankSettings",
     "RetrievalSettings",
+    "ServerSettings",
     "Settings",
     "StorageSettings",
     "WebSettings",

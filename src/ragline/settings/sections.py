@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ragline.settings.kinds import Address, File, Folder, Number, Positive, Seconds, Secret, Threads, Whole
 from ragline.settings.profiles import ProfileName, profile_values
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)  # it may be a key
+from ragline.settings.section import Section
+from ragline.settings.serving import ServerSettings
 
 
 class ReadingSettings(Section):
@@ -384,6 +380,7 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
     generation: GenerationSettings = GenerationSettings()
+    server: ServerSettings = ServerSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ragline.storage.jobs import Jobs, Lease, Settlement
+from ragline.storage.keys import Keys
 from ragline.types import Chunk, Float16, Int64, Layout, Metadata, Scope
 
 PutOutcome = Literal["added", "replaced", "unchanged"]
@@ -254,6 +255,11 @@ class Store(Protocol):
     @property
     def incarnation(self) -> str:
         """Renewed when the store is restored, copied or failed over; part of every snapshot and cache key."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The keys to a server on this store, and its audit. They move no log."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:

@@ -173,6 +173,31 @@ MIGRATIONS: tuple[str, ...] = (
     -- Files in the folder of uploads that no job needs any more and that may still be there.
     CREATE TABLE discarded_uploads (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        name TEXT NOT NULL,
+        scopes TEXT NOT NULL,
+        secret_hash BLOB NOT NULL,
+        created_at REAL NOT NULL,
+        last_used_at REAL,
+        revoked_at REAL,
+        rate_per_s REAL,
+        burst INTEGER
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        tenant TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        act TEXT NOT NULL,
+        target TEXT NOT NULL,
+        details TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_tenant ON audit (tenant, id);
+    """,
 )
 
 

@@ -33,6 +33,7 @@ from ragline.storage.sqlite import pruning, reads
 from ragline.storage.sqlite.changeset import Changeset
 from ragline.storage.sqlite.connections import Readers, Watch, closed_error, open_writer, translated
 from ragline.storage.sqlite.jobs import SqliteJobs
+from ragline.storage.sqlite.key_rows import SqliteKeys
 from ragline.storage.sqlite.schema import migrate, renew_incarnation
 from ragline.storage.sqlite.writer import Turn, Writer
 from ragline.types import Float16, Int64, Layout, Scope
@@ -111,8 +112,9 @@ class SqliteStore:
         self._heads: dict[Scope, tuple[int, Head]] = {}
         self._scope_ids: dict[Scope, int] = {}
         self._changes_seen = self._watch.version()
-        self._jobs = SqliteJobs(writer, self._read)
+        self._jobs = SqliteJobs(writer, self.read)
         self._closed = False
+        self._keys = SqliteKeys(self)
 
     @classmethod
     async def open(cls, folder: Path, *, busy_timeout_s: float = 30.0) -> SqliteStore:
@@ -142,6 +144,11 @@ class SqliteStore:
         """Renewed when the store is restored or copied."""
         return self._incarnation
 
+    @property
+    def keys(self) -> SqliteKeys:
+        """The keys to a server on this store, and its audit."""
+        return self._keys
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
         """Begins a transaction; leaving it commits durably, or rolls back on an exception."""
@@ -156,7 +163,7 @@ class SqliteStore:
         if known is not None and known[0] == version:
             return known[1]
         # The version was read first: a commit in between is seen again by the next call, never missed.
-        head = await self._read(reads.head, scope)
+        head = await self.read(reads.head, scope)
         if len(self._heads) >= _HEADS_LIMIT:
             self._heads.clear()
         self._heads[scope] = (version, head)
@@ -167,10 +174,10 @@ class SqliteStore:
     ) -> AsyncIterator[Changes]:
         """What turns a view at LSN `after` into one at LSN `upto`, page by page, each in a short read transaction."""
         scope_id = await self._scope_id(scope)
-        feed = await self._read(reads.feed, scope, scope_id, after, upto)
+        feed = await self.read(reads.feed, scope, scope_id, after, upto)
         removed, first_row = feed.removed, feed.first_row
         while True:
-            page = await self._read(reads.page, scope, scope_id, first_row, feed.end_row, model, with_passages, page_rows)
+            page = await self.read(reads.page, scope, scope_id, first_row, feed.end_row, model, with_passages, page_rows)
             if len(page.rows) or first_row == feed.first_row:
                 yield replace(page, removed=removed)
             if len(page.rows) < page_rows:
@@ -179,7 +186,7 @@ class SqliteStore:
 
     async def fetch(self, scope: Scope, rows: Sequence[int]) -> Sequence[StoredChunk]:
         """The live chunks among `rows`, in the order asked, read in one transaction."""
-        return await self._read(reads.fetch, await self._scope_id(scope), rows)
+        return await self.read(reads.fetch, await self._scope_id(scope), rows)
 
     async def documents(
         self,
@@ -193,54 +200,54 @@ class SqliteStore:
         """Documents by id ascending, at most `limit` after `after_id`."""
         if text_fault(after_id) or text_fault(source_prefix or ""):
             return []
-        return await self._read(reads.documents, await self._scope_id(scope), ids, after_id, limit, source_prefix)
+        return await self.read(reads.documents, await self._scope_id(scope), ids, after_id, limit, source_prefix)
 
     async def text(self, scope: Scope, document_id: str) -> tuple[str, Layout] | None:
         """The stored text and its layout, or None where there is no such document."""
         if text_fault(document_id):
             return None
-        return await self._read(reads.text, await self._scope_id(scope), document_id)
+        return await self.read(reads.text, await self._scope_id(scope), document_id)
 
     async def slices(self, scope: Scope, spans: Sequence[Span]) -> Sequence[str | None]:
         """What stands at each span, in the order asked; None where that version is not the current one."""
-        return await self._read(reads.slices, await self._scope_id(scope), spans)
+        return await self.read(reads.slices, await self._scope_id(scope), spans)
 
     async def chunks(self, scope: Scope, document_id: str) -> Sequence[StoredChunk]:
         """The chunks of a document in the order of its text."""
         if text_fault(document_id):
             return []
-        return await self._read(reads.chunks, await self._scope_id(scope), document_id)
+        return await self.read(reads.chunks, await self._scope_id(scope), document_id)
 
     async def rows(self, scope: Scope, document_ids: Sequence[str]) -> Int64:
         """The live rows of these documents, ascending."""
-        return await self._read(reads.rows, await self._scope_id(scope), document_ids)
+        return await self.read(reads.rows, await self._scope_id(scope), document_ids)
 
     async def vectors(self, tenant: str, model: str, hashes: Sequence[bytes]) -> Mapping[bytes, Float16]:
         """Those of the vectors that are stored, by hash."""
-        return await self._read(reads.vectors, tenant, model, hashes)
+        return await self.read(reads.vectors, tenant, model, hashes)
 
     async def files(self, scope: Scope, uris: Sequence[str]) -> Mapping[str, FileState]:
         """What is known of these files, by URI."""
-        return await self._read(reads.files, await self._scope_id(scope), uris)
+        return await self.read(reads.files, await self._scope_id(scope), uris)
 
     async def files_under(self, scope: Scope, prefix: str) -> Mapping[str, FileState]:
         """What is known of the files whose URI begins with `prefix`, by URI."""
         if text_fault(prefix):
             return {}
-        return await self._read(reads.files_under, await self._scope_id(scope), prefix)
+        return await self.read(reads.files_under, await self._scope_id(scope), prefix)
 
     async def collections(self, tenant: str) -> Sequence[CollectionInfo]:
         """The tenant's collections by name."""
-        return await self._read(reads.collections, tenant)
+        return await self.read(reads.collections, tenant)
 
     async def heads(self) -> Mapping[Scope, Head]:
         """The head of every scope there is, of every tenant."""
-        return await self._read(reads.heads)
+        return await self.read(reads.heads)
 
     async def prune(self, scope: Scope, before: int) -> None:
         """Forgets tombstones up to LSN `before`, and vectors that no chunk uses, in several short transactions."""
         pruned = False
-        while await self._read(pruning.prunable, scope, before):
+        while await self.read(pruning.prunable, scope, before):
             async with self._writer.turn() as turn:
                 await turn.run(pruning.prune_some, self._writer.connection, scope, before)
             pruned = True
@@ -267,7 +274,7 @@ class SqliteStore:
     async def check(self) -> Sequence[str]:
         """Verifies the store's file; one sentence per fault, empty where it is sound."""
         try:
-            return await self._read(reads.faults)
+            return await self.read(reads.faults)
         except CorruptionError as error:
             return [error.message]
 
@@ -287,7 +294,12 @@ class SqliteStore:
         self._writer_thread.submit(self._writer.connection.close).result()
         self._writer_thread.shutdown()
 
-    async def _read(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, job: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `job` in a transaction of its own, for tables that move no log; returns when it is committed."""
+        async with self._writer.turn() as turn:
+            return await turn.run(job, self._writer.connection, *args, **kwargs)
+
+    async def read(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Asks on a worker thread; at once where this is one."""
         if self._closed:
             raise closed_error(self._file)
@@ -302,7 +314,7 @@ class SqliteStore:
         """The scope's number, which never changes; 0 where the scope was never written, and then nothing is found."""
         known = self._scope_ids.get(scope)
         if known is None:
-            known = (await self._read(reads.head, scope)).scope_id
+            known = (await self.read(reads.head, scope)).scope_id
             if known:
                 self._scope_ids[scope] = known
         return known

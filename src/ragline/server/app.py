@@ -1,0 +1,71 @@
+"""The application: settings in, ASGI out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from ragline import __version__
+from ragline.engine import Engine
+from ragline.observe.logs import configure_logging
+from ragline.server import errors
+from ragline.server.access import Access
+from ragline.server.outermost import Outermost
+from ragline.server.routes import asking, health
+from ragline.server.state import OpenEngine, ServerState
+from ragline.settings import Settings, load_settings
+from ragline.settings.serving import split
+
+ROUTERS = (health.router, asking.router)
+
+
+def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | None = None) -> FastAPI:
+    """The server as an ASGI application, which opens its engine when it is started, in the process that serves.
+
+    Examples:
+        uvicorn --factory ragline.server.app:create_app
+        gunicorn -k uvicorn_worker.UvicornWorker "ragline.server.app:create_app()"
+
+    Args:
+        settings: Unset, they come from `RAGLINE_*` variables, `.env` and `ragline.toml`, as on the command line.
+        open_engine: Opens another engine than the one that the settings describe.
+    """
+    settings = settings or load_settings().settings
+    state = ServerState(settings, open_engine or (lambda given: Engine.open(settings=given)))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
+            configure_logging(settings.server.log_level, settings.server.log_format == "json")
+        async with state.running():
+            yield
+
+    app = FastAPI(
+        title="ragline",
+        version=__version__,
+        summary="Documents in, cited answers out.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.ragline = state
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    # The last one added is the first one met.
+    app.add_middleware(Access, state=state)
+    if settings.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=split(settings.server.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
+    app.add_middleware(Outermost)
+    return app

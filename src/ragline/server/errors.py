@@ -1,0 +1,128 @@
+"""Errors over HTTP: the status of each, and its JSON, which under /v1 is OpenAI's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from ragline.errors import (
+    BackendError,
+    ConflictError,
+    CorruptionError,
+    DeadlineError,
+    InputError,
+    MissingExtraError,
+    NotFoundError,
+    OverloadedError,
+    RaglineError,
+    SettingsError,
+)
+
+_log = logging.getLogger("ragline.server")
+
+_STATUSES: tuple[tuple[type[RaglineError], int], ...] = (
+    (MissingExtraError, 500),  # these two are for the server's owner to mend
+    (SettingsError, 500),
+    (InputError, 422),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (OverloadedError, 503),
+    (DeadlineError, 504),
+    (BackendError, 503),
+    (CorruptionError, 500),
+)
+_PLAIN: Mapping[int, tuple[str, str, str]] = {
+    400: ("invalid_request", "the request cannot be read", "see /docs for what it takes"),
+    404: ("not_found", "there is nothing at this address", "/docs lists the addresses there are"),
+    405: ("method_not_allowed", "this address does not take this method", "the Allow header lists those it takes"),
+    500: ("internal", "something went wrong in the server", "its log says more, under the id in the x-request-id header"),
+}
+_OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class HttpError(RaglineError):
+    """A refusal that only exists over HTTP, with its status, code and headers."""
+
+    def __init__(self, status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+def status_of(error: RaglineError) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, HttpError):
+        return error.status
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def shown(error: RaglineError) -> RaglineError:
+    """The error as a client may see it: what failed below names folders and servers, which are for the log alone."""
+    if isinstance(error, BackendError | CorruptionError | SettingsError):
+        _log.error("%s", error.message, exc_info=error)
+        _, message, hint = _PLAIN[500]
+        plain = RaglineError(message, hint=hint)
+        plain.code = error.code
+        return plain
+    return error
+
+
+def error_response(path: str, error: RaglineError) -> Response:
+    """The answer that tells of an error."""
+    status, told = status_of(error), shown(error)
+    headers = told.headers if isinstance(told, HttpError) else {}
+    return Response(error_body(path, status, told), status, headers, "application/json")
+
+
+def error_body(path: str, status: int, error: RaglineError) -> bytes:
+    """The JSON of an error: `{error: {code, message, hint}}`; under /v1 OpenAI's `{error: {message, type, param, code}}`."""
+    shape: dict[str, Any] = error.to_dict()
+    if path.startswith("/v1/"):
+        kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        message = f"{error.message} ({error.hint})" if error.hint else error.message
+        shape = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
+    return json.dumps(shape).encode()
+
+
+def internal_error() -> HttpError:
+    """What a client sees of a fault of ours."""
+    return plain_error(500)
+
+
+def plain_error(status: int, headers: Mapping[str, str] | None = None) -> HttpError:
+    """The error of a bare HTTP status."""
+    code, message, hint = _PLAIN.get(status) or (_PLAIN[400] if status < 500 else _PLAIN[500])
+    return HttpError(status, code, message, hint=hint, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Gives every error its shape."""
+
+    async def raised(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RaglineError)
+        return error_response(request.url.path, error)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return error_response(request.url.path, plain_error(error.status_code, error.headers))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
+        return error_response(request.url.path, InputError("; ".join(faults), hint="/docs shows what this address takes"))
+
+    app.add_exception_handler(RaglineError, raised)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    parts = [str(part)[:80] for part in location[:6] if part != "body"]
+    return ".".join(parts) or str(location[0])

@@ -1,0 +1,93 @@
+"""Searches and questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ragline import json_shapes
+from ragline.engine import Engine
+from ragline.errors import InputError, RaglineError
+from ragline.server.access import TenantEngine
+from ragline.server.errors import shown
+from ragline.server.guarding import GuardedRoute, operation
+from ragline.server.replies import reply
+from ragline.server.schemas.asking import AnswerReply, BatchReply, BatchRequest, QueryRequest, SearchReply, SearchRequest
+from ragline.server.schemas.errors import WITH_BODY
+from ragline.server.state import state_of
+from ragline.server.streaming import EventStream, sse
+from ragline.types import StreamEvent
+
+router = APIRouter(prefix="/api/v1", route_class=GuardedRoute, tags=["asking"])
+
+_BATCH_PARALLEL = 4
+_STREAMED = {"text/event-stream": {"schema": {"type": "string"}, "example": 'event: token\ndata: "Keys rotate"\n\n'}}
+
+
+@router.post("/search", response_model=SearchReply, summary="Find passages", **operation("read", 404, 409, *WITH_BODY))
+async def search(body: SearchRequest, engine: TenantEngine) -> Response:
+    """The passages that answer a question best, by meaning and by words."""
+    return reply(json_shapes.search(await engine.search(body.query, **_where(body))))
+
+
+_query = operation("read", 404, 409, *WITH_BODY)
+_query["responses"][200] = {"description": "The answer; with `stream`, its events.", "content": _STREAMED}
+
+
+@router.post("/query", response_model=AnswerReply, summary="Ask a question", **_query)
+async def query(body: QueryRequest, engine: TenantEngine, request: Request) -> Response:
+    """An answer from the documents, with citations.
+
+    With `stream` it comes as server-sent events: `hits`, then `token` and `citation` as they come, then `answer` or `error`.
+    """
+    if not body.stream:
+        return reply(json_shapes.answer(await engine.ask(body.query, **_where(body))))
+    return EventStream(_events(engine, body), heartbeat_s=state_of(request).settings.server.heartbeat_s)
+
+
+@router.post("/query/batch", response_model=BatchReply, summary="Ask several questions", **operation("read", *WITH_BODY))
+async def query_batch(body: BatchRequest, engine: TenantEngine, request: Request) -> Response:
+    """The answers in the order of the questions. One that fails has an `error` in its place, and the others go on."""
+    most = state_of(request).settings.server.max_batch_queries
+    if len(body.queries) > most:
+        raise InputError(f"a batch of {len(body.queries)} questions is too large", hint=f"send at most {most} at once")
+    turns = asyncio.Semaphore(_BATCH_PARALLEL)
+
+    async def answered(each: SearchRequest) -> dict[str, Any]:
+        async with turns:
+            try:
+                return json_shapes.answer(await engine.ask(each.query, **_where(each)))
+            except RaglineError as failure:
+                return dict(shown(failure).to_dict())
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(answered(each)) for each in body.queries]
+    return reply({"results": [task.result() for task in tasks]})
+
+
+async def _events(engine: Engine, body: QueryRequest) -> AsyncGenerator[bytes, None]:
+    async with aclosing(engine.stream(body.query, **_where(body))) as events:
+        async for event in events:
+            yield sse(event.kind, _data(event))
+
+
+def _data(event: StreamEvent) -> Any:
+    match event.kind:
+        case "hits":
+            return json_shapes.search(event.data)
+        case "citation":
+            return json_shapes.citation(event.data)
+        case "answer":
+            return json_shapes.answer(event.data)
+        case "error":
+            return shown(event.data).to_dict()
+        case _:
+            return event.data
+
+
+def _where(body: SearchRequest) -> dict[str, Any]:
+    return {"top_k": body.top_k, "collections": body.collections, "filter": body.filter}

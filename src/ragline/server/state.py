@@ -1,0 +1,81 @@
+"""What one process of the server holds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+
+from ragline.engine import Engine
+from ragline.settings import Settings
+from ragline.storage.keys import Keys, StoredKey
+
+_log = logging.getLogger("ragline.server")
+
+USED_EVERY_S = 60.0
+"""How often the time of a key's last use is written down."""
+
+OpenEngine = Callable[[Settings], Engine]
+
+
+class ServerState:
+    """The engine and what goes with it, from start to stop. One for each process.
+
+    Attributes:
+        stopping: Whether the server was told to stop: it is not ready any more, and finishes what it has accepted.
+    """
+
+    def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
+        self.settings = settings
+        self.stopping = False
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._used: dict[str, float] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, of the tenant that the settings name."""
+        assert self._engine is not None, "the server has not started"
+        return self._engine
+
+    @property
+    def keys(self) -> Keys:
+        """Who may use the server."""
+        return self.engine.store.keys
+
+    @property
+    def ready(self) -> bool:
+        """Whether questions may be sent here."""
+        return self._engine is not None and not self.stopping
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Holds the engine open while it lasts."""
+        async with self._open_engine(self.settings) as engine:
+            self._engine = engine
+            try:
+                if not await self.keys.in_force():
+                    _log.warning("there are no keys: only this machine is answered, and everyone on it may do everything")
+                yield
+            finally:
+                self.stopping = True
+                self._engine = None
+
+    async def note_use(self, key: StoredKey) -> None:
+        """Remembers that a key was used; the store is told of it once a minute."""
+        now = time.time()
+        if now - max(key.last_used_at or 0.0, self._used.get(key.id, 0.0)) < USED_EVERY_S:
+            return
+        self._used[key.id] = now
+        await self.keys.used({key.id: now})
+
+
+def state_of(request: Request) -> ServerState:
+    """The state of the server that a request came to."""
+    app: FastAPI = request.app
+    state = app.state.ragline
+    assert isinstance(state, ServerState)
+    return state

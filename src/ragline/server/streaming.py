@@ -1,0 +1,84 @@
+"""Server-sent events: what is streamed, and an end to it when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from ragline.server.replies import encoded
+
+_PING = b": still here\n\n"
+
+
+def sse(name: str, data: Any) -> bytes:
+    """One named event with JSON data, which has no line breaks of its own."""
+    return b"event: " + name.encode() + b"\ndata: " + encoded(data) + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends pieces as they come, and a comment where nothing comes for a while, so that proxies wait and dead clients are found.
+
+    When the client leaves, or the server stops, `pieces` is closed: what makes them ends at once. A client that does not read
+    holds back the next piece, nothing else.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], *, heartbeat_s: float, headers: Mapping[str, str] | None = None) -> None:
+        self.body = b""
+        self.status_code = 200
+        self.background = None
+        self._pieces = pieces
+        self._heartbeat_s = heartbeat_s
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Streams until there is no more to say, or nobody to say it to."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.wait((sending, leaving))
+
+    async def _send(self, send: Send) -> None:
+        next_piece: asyncio.Task[bytes] | None = None
+        try:
+            while True:
+                next_piece = next_piece or asyncio.create_task(_next(self._pieces))
+                done, _ = await asyncio.wait((next_piece,), timeout=self._heartbeat_s)
+                if not done:
+                    await send({"type": "http.response.body", "body": _PING, "more_body": True})
+                    continue
+                try:
+                    piece = next_piece.result()
+                except StopAsyncIteration:
+                    break
+                finally:
+                    next_piece = None
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            if next_piece is not None:
+                next_piece.cancel()
+                await asyncio.wait((next_piece,))
+            await self._pieces.aclose()
+
+
+async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    return await anext(pieces)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,170 @@
+"""Keys and audit lines in the store's file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from ragline.storage.keys import AuditLine, StoredKey
+from ragline.storage.sqlite.connections import query
+
+if TYPE_CHECKING:
+    from ragline.storage.sqlite.store import SqliteStore
+
+_KNOWN_LIMIT = 10_000
+_SELECT = "SELECT id, tenant, name, scopes, secret_hash, created_at, last_used_at, revoked_at, rate_per_s, burst FROM keys "
+_BY_ID = _SELECT + "WHERE id = ?"
+_OF_TENANT = _SELECT + "WHERE tenant = ? ORDER BY created_at, id"
+_ALL = _SELECT + "ORDER BY created_at, id"
+
+_log = logging.getLogger("ragline.audit")
+
+
+class SqliteKeys:
+    """See `storage.keys.Keys`. What was read holds until anyone commits anything."""
+
+    def __init__(self, store: SqliteStore, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._version: int | None = None
+        self._known: dict[str, StoredKey | None] = {}
+        self._in_force = False
+
+    async def in_force(self) -> bool:
+        """Whether there is or ever was a key."""
+        if self._in_force:  # keys are revoked, never deleted
+            return True
+        self._forget_if_changed()
+        if "" not in self._known:
+            self._in_force = await self._store.read(_any_key)
+            self._remember("", None)
+        return self._in_force
+
+    async def find(self, key_id: str) -> StoredKey | None:
+        """The key of this id, revoked ones too."""
+        version = self._forget_if_changed()
+        if key_id in self._known:
+            return self._known[key_id]
+        found = await self._store.read(_keys, _BY_ID, (key_id,))
+        key = found[0] if found else None
+        if version == self._version:  # else someone else has seen a commit meanwhile
+            self._remember(key_id, key)
+        return key
+
+    async def list(self, tenant: str | None = None) -> Sequence[StoredKey]:
+        """All keys, or those of a tenant, the oldest first."""
+        if tenant is None:
+            return await self._store.read(_keys, _ALL, ())
+        return await self._store.read(_keys, _OF_TENANT, (tenant,))
+
+    async def add(self, key: StoredKey, *, actor: str) -> None:
+        """Stores a key and its audit line."""
+        scopes = sorted(key.scopes)
+        line = (self._clock(), key.tenant, actor, "key.create", key.id, {"name": key.name, "scopes": scopes})
+        await self._store.write(_add, key, " ".join(scopes), line)
+        _tell(line)
+
+    async def revoke(self, key_id: str, *, tenant: str, actor: str) -> bool:
+        """Ends a key for ever; False where that tenant has none of this id that is not revoked."""
+        line: _Line = (self._clock(), tenant, actor, "key.revoke", key_id, {})
+        revoked = await self._store.write(_revoke, line)
+        if revoked:
+            _tell(line)
+        return revoked
+
+    async def used(self, key_ids: Mapping[str, float]) -> None:
+        """Notes when keys were last used."""
+        await self._store.write(_note_used, key_ids)
+
+    async def audit(self, tenant: str, actor: str, act: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+        """Writes an audit line."""
+        line = (self._clock(), tenant, actor, act, target, dict(details or {}))
+        await self._store.write(_append, line)
+        _tell(line)
+
+    async def audited(self, tenant: str, *, before: int | None = None, limit: int = 100) -> Sequence[AuditLine]:
+        """The tenant's audit lines, the newest first."""
+        return await self._store.read(_audited, tenant, before if before is not None else 2**63 - 1, limit)
+
+    def _forget_if_changed(self) -> int:
+        version = self._store.version()
+        if version != self._version:
+            self._version = version
+            self._known.clear()
+        return version
+
+    def _remember(self, key_id: str, key: StoredKey | None) -> None:
+        if len(self._known) >= _KNOWN_LIMIT:
+            self._known.clear()
+        self._known[key_id] = key
+
+
+_Line = tuple[float, str, str, str, str, dict[str, Any]]
+
+
+def _tell(line: _Line) -> None:
+    _, tenant, actor, act, target, details = line
+    _log.info(
+        "%s %s by %s for tenant %s", act, target, actor, tenant, extra={"act": act, "actor": actor, "tenant": tenant, **_named(details)}
+    )
+
+
+def _named(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {"details": dict(details)} if details else {}
+
+
+# What follows runs on the store's threads.
+
+
+def _any_key(connection: apsw.Connection) -> bool:
+    return bool(query(connection, "SELECT EXISTS (SELECT 1 FROM keys)")[0][0])
+
+
+def _keys(connection: apsw.Connection, sql: str, bindings: tuple[str, ...]) -> list[StoredKey]:
+    rows = query(connection, sql, bindings)
+    return [StoredKey(row[0], row[1], row[2], frozenset(row[3].split()), row[4], *row[5:]) for row in rows]
+
+
+def _add(connection: apsw.Connection, key: StoredKey, scopes: str, line: _Line) -> None:
+    connection.execute(
+        "INSERT INTO keys (id, tenant, name, scopes, secret_hash, created_at, rate_per_s, burst) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (key.id, key.tenant, key.name, scopes, key.secret_hash, key.created_at, key.rate_per_s, key.burst),
+    )
+    _append(connection, line)
+
+
+def _revoke(connection: apsw.Connection, line: _Line) -> bool:
+    at, tenant, _, _, key_id, _ = line
+    sql = "UPDATE keys SET revoked_at = ? WHERE id = ? AND tenant = ? AND revoked_at IS NULL RETURNING id"
+    if not query(connection, sql, (at, key_id, tenant)):
+        return False
+    _append(connection, line)
+    return True
+
+
+def _note_used(connection: apsw.Connection, key_ids: Mapping[str, float]) -> None:
+    connection.executemany(
+        "UPDATE keys SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, 0) < ?1",
+        [(at, key_id) for key_id, at in key_ids.items()],
+    )
+
+
+def _append(connection: apsw.Connection, line: _Line) -> None:
+    at, tenant, actor, act, target, details = line
+    connection.execute(
+        "INSERT INTO audit (at, tenant, actor, act, target, details) VALUES (?, ?, ?, ?, ?, ?)",
+        (at, tenant, actor, act, target, json.dumps(details)),
+    )
+
+
+def _audited(connection: apsw.Connection, tenant: str, before: int, limit: int) -> list[AuditLine]:
+    sql = "SELECT id, at, tenant, actor, act, target, details FROM audit WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"
+    return [
+        AuditLine(id, at, whose, actor, act, target, json.loads(details))
+        for id, at, whose, actor, act, target, details in query(connection, sql, (tenant, before, limit))
+    ]
