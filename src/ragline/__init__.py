@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ragline.observe.performance import PerformanceMonitor
     from ragline.settings import Settings, load_settings
     from ragline.sync import SyncEngine, open
-    from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent
+    from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent, Upload
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ _HOMES = {
     "Settings": "ragline.settings",
     "StreamEvent": "ragline.types",
     "SyncEngine": "ragline.sync",
+    "Upload": "ragline.types",
     "cached": "ragline.caching.cached",
     "get_cache_manager": "ragline.caching.registry",
     "load_settings": "ragline.settings",
@@ -66,6 +67,7 @@ __all__ = [
     "Settings",
     "StreamEvent",
     "SyncEngine",
+    "Upload",
     "cached",
     "get_cache_manager",
     "load_settings",

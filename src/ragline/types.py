@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -75,16 +76,54 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value, wanted in (
-            ("text", self.text, isinstance(self.text, str)),
-            ("id", self.id, self.id is None or isinstance(self.id, str)),
-            ("source", self.source, self.source is None or isinstance(self.source, str)),
-            ("metadata", self.metadata, isinstance(self.metadata, Mapping)),
-        ):
-            if not wanted:
-                raise InputError(
-                    f"the {name} of a document is a {type(value).__name__}", hint="text, id and source are strings, metadata is a mapping"
-                )
+        _check_kinds("a document", self, {"text": str, "id": str | None, "source": str | None, "metadata": Mapping})
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to ingest, with an id and metadata of its own.
+
+    It is known by its id, or by its bytes where it has none; a path alone, by where it lies. The same again is no work.
+
+    Attributes:
+        path: The file; or else its bytes:
+        content: What it holds, with a `name` whose extension tells the format where the bytes do not.
+        name: What people are shown; unset takes the path's.
+        source: Where it comes from; unset takes the name.
+
+    Examples:
+        Upload("reports/7.pdf", id="report-7", metadata={"year": 2025})
+        Upload(content=b"# Keys...", name="keys.md")                # its id is the hash of its bytes
+    """
+
+    path: str | Path | None = None
+    content: bytes | None = field(default=None, repr=False)
+    name: str | None = None
+    id: str | None = None
+    source: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.content is None) or (self.path is None and not self.name):
+            raise InputError(
+                "an upload is a path, or content with a name", hint="give one of them: Upload(path) or Upload(content=, name=)"
+            )
+        kinds = {"path": str | Path | None, "content": bytes | None, "name": str | None, "id": str | None, "source": str | None}
+        _check_kinds("an upload", self, {**kinds, "metadata": Mapping})
+
+    @property
+    def shown_name(self) -> str:
+        """Its name, else that of its path."""
+        return self.name or Path(self.path or "").name
+
+
+def _check_kinds(what: str, value: object, kinds: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(getattr(value, name), kind):
+            raise InputError(
+                f"the {name} of {what} is a {type(getattr(value, name)).__name__}",
+                hint="text, path, name, id and source are strings, content is bytes, metadata is a mapping",
+            )
 
 
 @dataclass(frozen=True, slots=True)

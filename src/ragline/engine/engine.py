@@ -39,6 +39,7 @@ from ragline.types import (
     SearchResult,
     Status,
     StreamEvent,
+    Upload,
 )
 
 MAX_TOP_K = 1000
@@ -155,8 +156,8 @@ class Engine:
         Each document is replaced whole or not at all; cancelling keeps what was committed.
 
         Args:
-            sources: A path (file, folder or glob), a URL (a string that begins with http:// or https://), a `Document`, or an
-                iterable of them. What URLs may lead to is in the settings under `web`.
+            sources: A path (file, folder or glob), a URL (a string that begins with http:// or https://), a `Document`, an
+                `Upload`, or an iterable of them. What URLs may lead to is in the settings under `web`.
             prune: Also delete documents whose file stood in a folder given and is gone.
             retry_failed: Whether to try files and pages again that gave no text last time and have not changed.
             progress: Called on the event loop as work goes on; must be quick.
@@ -165,7 +166,7 @@ class Engine:
             ModelMismatchError: The collection was embedded with another model.
             BackendError: The store cannot be written; what was committed before stays.
         """
-        if isinstance(sources, str | Path | Document):
+        if isinstance(sources, str | Path | Document | Upload):
             sources = [sources]
         scope = self._scope(collection)
         resources = self._resources

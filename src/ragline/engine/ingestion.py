@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,39 +16,35 @@ import numpy as np
 from ragline.chunking.chunker import Chunker
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
+from ragline.engine.batches import BATCH_BYTES, Batch, Ledger, Met, next_sources, settled, shown_source, size_of
 from ragline.engine.sources import Found, Source, Sources
-from ragline.engine.versions import Outcome, document_id, file_document_id, hash_file, new_version, page_version, passage_hash, text_version
+from ragline.engine.versions import (
+    Outcome,
+    document_id,
+    file_document_id,
+    hash_file,
+    new_version,
+    page_version,
+    passage_hash,
+    text_version,
+    upload_hash,
+)
 from ragline.errors import InputError, MissingVectorsError, ReadError
 from ragline.reading.base import FoundFile
 from ragline.reading.reader import FileReader
 from ragline.reading.walk import is_gone
 from ragline.reading.web.base import FoundPage, KnownPages, Page, PageState
 from ragline.storage.base import DocumentWrite, FileState, Store, StoredDocument
-from ragline.types import Document, FailedSource, Float16, IngestProgress, IngestReport, Scope, SkippedSource
+from ragline.types import Document, FailedSource, IngestProgress, IngestReport, Scope, SkippedSource, Upload
 
 if TYPE_CHECKING:  # the HTTP client is loaded for the first URL
     from ragline.reading.web.visit import Visit
-
-BATCH_SOURCES = 64
-BATCH_BYTES = 4 * 1024**2
-"""A batch ends at either bound: it is read, embedded and committed together, so it bounds memory and commit time."""
 
 EMBED_AT_ONCE = 512
 """Chunks embedded between two reports of progress."""
 
 PAGES_AT_ONCE = 16
 """A batch of pages ends at this many: they come slowly, and what came is to be kept."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Sources on their way: found, then read and chunked, then embedded."""
-
-    sources: list[FoundFile | Page | Document] = field(default_factory=list)
-    writes: list[DocumentWrite] = field(default_factory=list)
-    files: dict[str, FileState] = field(default_factory=dict)
-    hashes: list[bytes] = field(default_factory=list)
-    vectors: Float16 = field(default_factory=lambda: np.empty((0, 0), np.float16))
 
 
 class Ingestion:
@@ -60,6 +56,7 @@ class Ingestion:
         exclude: Folders that are not entered: the store's own.
         retry_failed: Whether to read files and pages again that gave an error last time and have not changed.
         progress: Called on the event loop after each step; must be quick.
+        ledger: Told what became of each source, also of those that failed or had not changed.
     """
 
     def __init__(
@@ -78,7 +75,9 @@ class Ingestion:
         exclude: Sequence[Path] = (),
         retry_failed: bool = True,
         progress: Callable[[IngestProgress], None] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self._scope = scope
         self._store = store
         self._embedder = embedder
@@ -131,7 +130,7 @@ class Ingestion:
         )
 
     async def _read_stage(self, found: Iterator[Found], out: asyncio.Queue[Batch | None]) -> None:
-        while (sources := await self._workers.run(_next_sources, found)) is not None:
+        while (sources := await self._workers.run(next_sources, found)) is not None:
             for of_web, group in itertools.groupby(sources, lambda source: isinstance(source, FoundPage)):
                 if of_web:
                     await self._read_pages([source for source in group if isinstance(source, FoundPage)], out)
@@ -180,29 +179,41 @@ class Ingestion:
 
     async def _read(self, batch: Batch) -> None:
         """Turns sources into chunked documents; those that have not changed are counted and left out."""
-        uris = [source.uri for source in batch.sources if not isinstance(source, Document)]
+        uris = [source.uri for source in batch.sources if isinstance(source, FoundFile | Page)]
         states = await self._store.files(self._scope, uris) if uris else {}
-        ids = [document_id(source) for source in batch.sources]
+        ids = await self._workers.run(lambda: [self._identity(source) for source in batch.sources])
         known = {document.id: document for document in await self._store.documents(self._scope, ids=ids)}
         results = await asyncio.gather(
             *(self._read_one(source, id, known.get(id), states, batch.files) for source, id in zip(batch.sources, ids, strict=True))
         )
         fresh = [result for result in results if isinstance(result, DocumentWrite)]
         batch.writes = await self._workers.run(self._chunk, fresh)
-        self._document_ids += [id for id, result in zip(ids, results, strict=True) if result is not None]
+        chunked = iter(batch.writes)
+        batch.results = [next(chunked) if isinstance(result, DocumentWrite) else result for result in results]
+        self._document_ids += [id for id, result in zip(ids, results, strict=True) if not isinstance(result, FailedSource)]
+
+    def _identity(self, source: Met) -> str:
+        """The id of a source's document; "" where it cannot be read or is too large, which reading it will say."""
+        try:
+            too_large = isinstance(source, Upload) and source.path is not None and size_of(source.path) > self._max_file_bytes
+            return "" if too_large and source.id is None else document_id(source)  # type: ignore[union-attr]
+        except ReadError:
+            return ""
 
     async def _read_one(
         self,
-        source: FoundFile | Page | Document,
+        source: Met,
         id: str,
         known: StoredDocument | None,
         states: Mapping[str, FileState],
         files: dict[str, FileState],
-    ) -> Outcome | None:
-        """A document to write, the stored one where nothing changed, or None where there is no text."""
+    ) -> Outcome | FailedSource:
+        """A document to write, the stored one where nothing changed, or why there is no text."""
         try:
             if isinstance(source, Document):
                 result = await self._workers.run(text_version, source, id, known)
+            elif isinstance(source, Upload):
+                result = await self._read_upload(source, id, known)
             else:
                 state = states.get(source.uri)
                 read = self._read_page if isinstance(source, Page) else self._read_file
@@ -212,12 +223,12 @@ class Ingestion:
                 # Members of an archive and attachments of a mail that give no text do not keep the rest from being read.
                 self._skipped += [SkippedSource(source.source, str(member)) for member in result.metadata.get("unread", ())]
         except (ReadError, InputError) as failure:
-            name = (source.source or source.id or "text") if isinstance(source, Document) else source.source
-            self._failed.append(FailedSource(name or id, failure.message, failure.hint))
-            if not isinstance(source, Document):
+            failed = FailedSource(shown_source(source) or id, failure.message, failure.hint)
+            self._failed.append(failed)
+            if isinstance(source, FoundFile | Page):
                 files[source.uri] = FileState(source.signature, None, failure.message, failure.hint)
-            self._step(name or id)
-            return None
+            self._step(failed.source)
+            return failed
         if isinstance(result, StoredDocument):
             self._outcomes["unchanged"] += 1
             self._step(result.source or id)
@@ -229,12 +240,22 @@ class Ingestion:
                 return known
             if state.document_id is None and not self._retry_failed:
                 raise ReadError(state.error, hint=state.hint)
-        if not 0 < _size(file) <= self._max_file_bytes:
+        if not 0 < size_of(file.path) <= self._max_file_bytes:
             await self._reader.read(file.path)  # says what is wrong with it; hashing it could take for ever
         content_hash = await self._workers.run(hash_file, file)
         if known is not None and known.content_hash == content_hash:
             return known
         return await self._workers.run(new_version, id, await self._reader.read(file.path), content_hash, file.source, {})
+
+    async def _read_upload(self, upload: Upload, id: str, known: StoredDocument | None) -> Outcome:
+        name, path = upload.shown_name, str(upload.path)
+        if upload.path is not None and not 0 < size_of(path) <= self._max_file_bytes:
+            await self._reader.read(path)  # as for a file
+        content_hash = await self._workers.run(upload_hash, upload, id)
+        if known is not None and known.content_hash == content_hash:
+            return known
+        read = await (self._reader.read(path) if upload.content is None else self._reader.read_content(upload.content, name))
+        return await self._workers.run(new_version, id, read, content_hash, upload.source or name, dict(upload.metadata))
 
     async def _read_page(self, page: Page, id: str, known: StoredDocument | None, state: FileState | None) -> Outcome:
         before = PageState.from_text(state.signature) if state is not None else None
@@ -286,17 +307,22 @@ class Ingestion:
                 await self._commit(batch)
 
     async def _commit(self, batch: Batch) -> None:
-        if not batch.writes and not batch.files:
+        if not batch.writes and not batch.files and self._ledger is None:
             return
         async with self._store.transaction() as transaction:
+            wanted = list(zip(batch.sources, batch.results, strict=True))
+            if self._ledger is not None:
+                still = await self._ledger.wanted(transaction, batch.sources)
+                wanted = [each for each, is_wanted in zip(wanted, still, strict=True) if is_wanted]
+            writes = [result for _, result in wanted if isinstance(result, DocumentWrite)]
             if batch.hashes:
                 await transaction.put_vectors(self._scope.tenant, self._embedder.fingerprint, batch.hashes, batch.vectors)
-            outcomes = await transaction.put(
-                self._scope, batch.writes, model=self._embedder.fingerprint, embedder=self._embedder.description
-            )
+            outcomes = await transaction.put(self._scope, writes, model=self._embedder.fingerprint, embedder=self._embedder.description)
             if batch.files:
                 await transaction.put_files(self._scope, batch.files)
-        for write, outcome in zip(batch.writes, outcomes, strict=True):
+            if self._ledger is not None:
+                await self._ledger.settle(transaction, settled(wanted, outcomes))
+        for write, outcome in zip(writes, outcomes, strict=True):
             self._outcomes[outcome] += 1
             if outcome != "unchanged":
                 self._chunks += len(write.chunks)
@@ -329,25 +355,3 @@ class Ingestion:
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
             self._progress(IngestProgress(self._done, self._total(), max(self._embedded, self._chunks), seconds, current))
-
-
-def _next_sources(found: Iterator[Found]) -> list[Found] | None:
-    """As many as make a batch; None at their end."""
-    sources: list[Found] = []
-    size = 0
-    for source in found:
-        sources.append(source)
-        if isinstance(source, Document):
-            size += len(source.text)
-        elif isinstance(source, FoundFile):
-            size += _size(source)
-        if len(sources) >= BATCH_SOURCES or size >= BATCH_BYTES:
-            break
-    return sources or None
-
-
-def _size(file: FoundFile) -> int:
-    try:
-        return Path(file.path).stat().st_size
-    except OSError:
-        return 0  # reading it will say what is wrong

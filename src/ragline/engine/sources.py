@@ -14,12 +14,12 @@ from ragline.reading.base import FoundFile
 from ragline.reading.walk import find_files, local_path
 from ragline.reading.web.base import FoundPage, PageError
 from ragline.reading.web.urls import is_url, parse_url, shown
-from ragline.types import Document, FailedSource, SkippedSource
+from ragline.types import Document, FailedSource, SkippedSource, Upload
 
-Source = str | Path | Document
-"""A path (file, folder or pattern), a URL (a string that begins with http:// or https://), or a text."""
+Source = str | Path | Document | Upload
+"""A path (file, folder or pattern), a URL (a string that begins with http:// or https://), a text, or a file with an id of its own."""
 
-Found = FoundFile | FoundPage | Document
+Found = FoundFile | FoundPage | Document | Upload
 
 
 class Sources:
@@ -66,7 +66,7 @@ class Sources:
 
     def _mixed(self, sources: Iterator[Source]) -> Iterator[Found]:
         for source in sources:
-            if isinstance(source, Document):
+            if isinstance(source, Document | Upload):
                 yield source
             elif isinstance(source, str | Path):
                 yield from self._look_up([source])
@@ -116,4 +116,6 @@ def _folders(paths: Iterable[str | Path]) -> Iterator[str]:
 
 
 def _not_a_source(value: object) -> InputError:
-    return InputError(f"{type(value).__name__} cannot be ingested", hint="give paths, URLs, or ragline.Document(text=...)")
+    return InputError(
+        f"{type(value).__name__} cannot be ingested", hint="give paths, URLs, ragline.Document(text=...) or ragline.Upload(...)"
+    )

@@ -6,10 +6,11 @@ import asyncio
 import os
 import queue
 import stat
+import tempfile
 from typing import Any
 
 from ragline.concurrency.workers import Workers
-from ragline.errors import ReadError
+from ragline.errors import BackendError, ReadError
 from ragline.reading.base import ReadText
 from ragline.reading.documents import read_plain
 from ragline.reading.parsing import formats
@@ -55,6 +56,10 @@ class FileReader:
         """
         return await self._workers.run(self._read, path)
 
+    async def read_content(self, content: bytes, name: str) -> ReadText:
+        """The text of a file of this name that holds `content`. Raises ReadError and BackendError as `read` does."""
+        return await self._workers.run(self._read_content, content, name)
+
     async def links(self, path: str) -> dict[str, list[str]]:
         """The `links` of an HTML page as it has them, its `base` (one at most), and what its `robots` tags say.
 
@@ -78,9 +83,7 @@ class FileReader:
                 size = os.fstat(file.fileno()).st_size
                 self._check_size(size)
                 head = file.read(formats.HEAD_BYTES)
-                media_type = formats.by_content(head, path)
-                if media_type is None:
-                    raise ReadError("it is neither text nor of a format that ragline reads", hint=formats.HINT)
+                media_type = _media_type(head, path)
                 if formats.is_plain(media_type) and size <= _READ_HERE_BYTES:
                     # One byte more than may be: it can have grown since it was measured.
                     data = head + file.read(_READ_HERE_BYTES + 1 - len(head))
@@ -90,6 +93,23 @@ class FileReader:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise ReadError(f"it cannot be read: {reason}", hint="check that it exists and that you may read it") from exc
         return _read_text(self._ask(os.path.abspath(path), media_type))
+
+    def _read_content(self, content: bytes, name: str) -> ReadText:
+        self._check_size(len(content))
+        media_type = _media_type(content[: formats.HEAD_BYTES], name)
+        if formats.is_plain(media_type) and len(content) <= _READ_HERE_BYTES:
+            return self._checked(read_plain(content, media_type, formats.suffix(name)))
+        try:
+            # Parsers take files, and the extension tells them what the bytes do not.
+            with tempfile.NamedTemporaryFile(prefix="ragline-", suffix=formats.safe_suffixes(name)) as file:
+                file.write(content)
+                file.flush()
+                return _read_text(self._ask(file.name, media_type))
+        except OSError as failure:
+            raise BackendError(
+                f"a file of {len(content):,} bytes cannot be written to the temporary folder: {failure.strerror}",
+                hint="free some space there, or set TMPDIR to another folder",
+            ) from failure
 
     def _check_size(self, size: int) -> None:
         if size == 0:
@@ -128,6 +148,13 @@ class FileReader:
         await asyncio.to_thread(self._workers.close)
         for parser in self._parsers:
             parser.reap()
+
+
+def _media_type(head: bytes, name: str) -> str:
+    media_type = formats.by_content(head, name)
+    if media_type is None:
+        raise ReadError("it is neither text nor of a format that ragline reads", hint=formats.HINT)
+    return media_type
 
 
 def _read_text(answer: dict[str, Any]) -> ReadText:

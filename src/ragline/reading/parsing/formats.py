@@ -101,12 +101,19 @@ _OLE_STREAMS = (
     ("Workbook", "application/vnd.ms-excel"),
     ("__properties_version1.0", "application/vnd.ms-outlook"), ("EncryptedPackage", ENCRYPTED),
 )  # fmt: skip
+_SAFE_SUFFIXES = re.compile(r"(?:\.[A-Za-z0-9]{1,12}){1,2}\Z")
 HEAD_BYTES = 8192
 
 
 def suffix(name: str) -> str:
     """The extension of a file name in lower case, without its dot; "" for none."""
     return os.path.splitext(name)[1][1:].lower()
+
+
+def safe_suffixes(name: str) -> str:
+    """The last two extensions of a file name, such as ".tar.gz", if nothing but letters and digits is in them; else the last, or ""."""
+    found = _SAFE_SUFFIXES.search(name)
+    return found[0].lower() if found else ""
 
 
 def by_name(name: str) -> str | None:
