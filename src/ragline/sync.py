@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
+from ragline.engine.engine import MANY
 from ragline.engine.sources import Source
-from ragline.errors import BackendError
+from ragline.errors import BackendError, RaglineError
 from ragline.generation.base import Generator
+from ragline.observe.performance import PerformanceMonitor
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
@@ -75,6 +77,11 @@ class SyncEngine:
         """As `Engine.settings`."""
         return self._engine.settings
 
+    @property
+    def monitor(self) -> PerformanceMonitor:
+        """As `Engine.monitor`, which may be looked at from any thread."""
+        return self._engine.monitor
+
     def tenant(self, name: str) -> SyncEngine:
         """As `Engine.tenant`."""
         return SyncEngine(self._engine.tenant(name), self._loop, owner=False)
@@ -124,6 +131,56 @@ class SyncEngine:
         """As `Engine.ask`."""
         return self._loop.run(
             self._engine.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
+        )
+
+    def search_many(
+        self,
+        questions: Sequence[str],
+        *,
+        max_concurrent: int = MANY,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        mode: Mode | None = None,
+        effort: Effort | None = None,
+    ) -> list[SearchResult | RaglineError]:
+        """As `Engine.search_many`."""
+        return self._loop.run(
+            self._engine.search_many(
+                questions,
+                max_concurrent=max_concurrent,
+                top_k=top_k,
+                filter=filter,
+                collections=collections,
+                documents=documents,
+                mode=mode,
+                effort=effort,
+            )
+        )
+
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        max_concurrent: int = MANY,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
+    ) -> list[Answer | RaglineError]:
+        """As `Engine.ask_many`."""
+        return self._loop.run(
+            self._engine.ask_many(
+                questions,
+                max_concurrent=max_concurrent,
+                top_k=top_k,
+                filter=filter,
+                collections=collections,
+                documents=documents,
+                effort=effort,
+            )
         )
 
     def stream(
@@ -186,6 +243,18 @@ class SyncEngine:
     def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
         """As `Engine.doctor`."""
         return self._loop.run(self._engine.doctor(verify=verify))
+
+    def stats(self) -> dict[str, Any]:
+        """As `Engine.stats`."""
+        return self._loop.run(self._engine.stats())
+
+    def process_stats(self) -> dict[str, Any]:
+        """As `Engine.process_stats`."""
+        return self._loop.run(self._engine.process_stats())
+
+    def clear_cache(self, *, collection: str | None = None) -> None:
+        """As `Engine.clear_cache`."""
+        return self._loop.run(self._engine.clear_cache(collection=collection))
 
 
 class _LoopThread:

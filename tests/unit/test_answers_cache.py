@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ragline.answers.cache import ALIKE_AT_MOST, AnswerCache, AnswerCounters, Asked, Position
+from ragline.answers.cache import ALIKE_AT_MOST, AnswerCache, Asked, Position
 from ragline.caching.memory import MemoryCache
 from ragline.types import Answer, Citation, Float32, Scope, ScoredChunk
 
@@ -40,7 +40,7 @@ async def test_the_same_question_at_the_same_position_is_served() -> None:
     assert await cache.current(ASKED, AT) is None
     await cache.keep(ASKED, ANSWER, AT, "evidence")
     assert await cache.current(ASKED, AT) == replace(ANSWER, cache="hit")
-    assert cache.counters == AnswerCounters(hit=1)
+    assert cache.counters == {"hit": 1}
 
 
 async def test_another_position_is_not_the_same_be_it_by_lsn_or_by_epoch() -> None:
@@ -48,7 +48,7 @@ async def test_another_position_is_not_the_same_be_it_by_lsn_or_by_epoch() -> No
     await cache.keep(ASKED, ANSWER, AT, "evidence")
     for position in (LATER, Position((7,), (2,)), Position((7, 7), (1, 1))):
         assert await cache.current(ASKED, position) is None
-    assert cache.counters.hit == 0
+    assert "hit" not in cache.counters
 
 
 async def test_nothing_crosses_a_tenant_a_collection_or_a_partition() -> None:
@@ -70,14 +70,14 @@ async def test_the_same_evidence_later_is_served_and_then_holds_at_the_new_posit
     assert await cache.revalidated(ASKED, LATER, "evidence") == replace(ANSWER, cache="revalidated")
     assert await cache.current(ASKED, LATER) == replace(ANSWER, cache="hit")
     assert await cache.current(ASKED, AT) is None
-    assert cache.counters == AnswerCounters(hit=1, revalidated=1)
+    assert cache.counters == {"hit": 1, "revalidated": 1}
 
 
 async def test_other_evidence_keeps_the_answer_back_and_is_counted() -> None:
     cache = new_cache()
     await cache.keep(ASKED, ANSWER, AT, "evidence")
     assert await cache.revalidated(ASKED, LATER, "other evidence") is None
-    assert cache.counters == AnswerCounters(stale_prevented=1)
+    assert cache.counters == {"stale_prevented": 1}
 
 
 async def test_another_wording_with_the_cited_passages_among_its_hits_shares_the_answer() -> None:
@@ -96,7 +96,7 @@ async def test_no_answer_is_shared_with_other_hits_a_far_vector_or_a_telling_wor
     assert await cache.alike(REWORDED, AT, ANSWER.hits, FAR) is None
     for question in ("how often do keys not rotate?", "how often do locks rotate?", "why do keys rotate?", "how often do 2 keys rotate?"):
         assert await cache.alike(replace(ASKED, question=question), AT, ANSWER.hits, NEAR) is None, question
-    assert cache.counters.semantic == 0
+    assert "semantic" not in cache.counters
 
 
 async def test_all_that_an_answer_cites_must_be_found() -> None:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ragline.answers.telling import may_share
-from ragline.caching.base import Cache
+from ragline.caching.base import Cache, CacheStats
+from ragline.observe.tally import Tally
 from ragline.types import Answer, Float32, Scope, ScoredChunk
 
 SIMILAR_COSINE = 0.8
@@ -84,23 +85,14 @@ class Kept:
         return ((collections.get(each.chunk_id, ""), each.chunk_id, each.document_version) for each in self.answer.citations)
 
 
-@dataclass(slots=True)
-class AnswerCounters:
-    """How often each step served, and how often an answer that no longer held was kept back."""
-
-    hit: int = 0
-    revalidated: int = 0
-    semantic: int = 0
-    stale_prevented: int = 0
-    miss: int = 0
-
-
 class AnswerCache:
     """Keeps answers, and gives back those that hold. Safe to use from many tasks.
 
     Args:
         answers, questions: Where answers, and the questions that have a best hit in common, are kept.
         max_age_s: Answers older than this are made anew even if their evidence is the same; None for no limit.
+        tally: Counts by tenant how often each step served ("hit", "revalidated", "semantic"), and how often an answer that no
+            longer held was kept back ("stale_prevented").
         clock: Seconds, never going back.
     """
 
@@ -110,20 +102,21 @@ class AnswerCache:
         questions: Cache[tuple[str, ...]],
         *,
         max_age_s: float | None,
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._answers = answers
         self._questions = questions
         self._max_age_s = max_age_s
         self._clock = clock
-        self.counters = AnswerCounters()
+        self._tally = tally if tally is not None else Tally()
 
     async def current(self, asked: Asked, position: Position) -> Answer | None:
         """The answer to this question if nothing has changed since it was known to hold."""
         kept = await self._kept(asked)
         if kept is None or kept.position != position:
             return None
-        self.counters.hit += 1
+        self._tally.add(asked.scope.tenant, "hit")
         return replace(kept.answer, cache="hit")
 
     async def revalidated(self, asked: Asked, position: Position, fingerprint: str) -> Answer | None:
@@ -132,10 +125,10 @@ class AnswerCache:
         if kept is None:
             return None
         if kept.fingerprint != fingerprint:
-            self.counters.stale_prevented += 1
+            self._tally.add(asked.scope.tenant, "stale_prevented")
             return None
         await self._set(asked, replace(kept, position=position))
-        self.counters.revalidated += 1
+        self._tally.add(asked.scope.tenant, "revalidated")
         return replace(kept.answer, cache="revalidated")
 
     async def alike(self, asked: Asked, position: Position, hits: Sequence[ScoredChunk], vector: Float32) -> Answer | None:
@@ -161,7 +154,7 @@ class AnswerCache:
                 and float(np.dot(kept.vector, vector)) >= SIMILAR_COSINE
                 and may_share(asked.question, kept.question)
             ):
-                self.counters.semantic += 1
+                self._tally.add(asked.scope.tenant, "semantic")
                 return replace(kept.answer, cache="semantic")
         return None
 
@@ -178,6 +171,15 @@ class AnswerCache:
             before = await self._questions.get(asked.scope, key) or ()
             others = [question for question in before if question != asked.question]
             await self._questions.set(asked.scope, key, (asked.question, *others)[:ALIKE_AT_MOST])
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How often each step served or kept back, for all tenants; a step that never did is left out."""
+        return self._tally.whole()
+
+    def stats(self) -> CacheStats:
+        """Lookups and size of the answers kept; a lookup that found one is a hit whether or not it still held."""
+        return self._answers.stats()
 
     async def clear(self, scope: Scope | None = None) -> None:
         """Forgets all answers, or those of one scope."""

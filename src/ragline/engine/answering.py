@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.generation.base import Generated, Generator
+from ragline.observe.records import RequestRecord
 from ragline.retrieval.neighbours import widen
 from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, StreamEvent
 
@@ -48,14 +48,13 @@ def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:
 
 
 async def write_answer(
-    generator: Generator, question: str, evidence: Sequence[ScoredChunk], result: SearchResult, *, started: float
+    generator: Generator, question: str, evidence: Sequence[ScoredChunk], result: SearchResult, record: RequestRecord
 ) -> AsyncGenerator[StreamEvent, None]:
     """Text and citations as they come, then the answer whole. Closing it ends the work.
 
     Args:
-        started: When the question came, by `time.perf_counter`.
+        record: Began when the question came; its timings become the answer's.
     """
-    generating = time.perf_counter()
     pieces = generator.generate(question, evidence)
     try:
         async for piece in pieces:
@@ -64,21 +63,16 @@ async def write_answer(
             elif isinstance(piece, Citation):
                 yield StreamEvent("citation", piece)
             else:
-                timings = {**stages_of(result), "generate_ms": ms_since(generating), "total_ms": ms_since(started)}
-                yield StreamEvent("answer", _finished(piece, result, timings))
+                record.mark("generate")
+                yield StreamEvent("answer", _finished(piece, result, record.timings()))
     finally:
         if isinstance(pieces, AsyncGenerator):  # at once, not when it is collected: a language model may be writing
             await pieces.aclose()
 
 
-def stages_of(result: SearchResult) -> dict[str, float]:
-    """The timings of a search as part of something larger."""
-    return {stage: took for stage, took in result.timings.items() if stage != "total_ms"}
-
-
-def ms_since(started: float) -> float:
-    """Milliseconds since a moment of `time.perf_counter`."""
-    return (time.perf_counter() - started) * 1000
+def stages_of(timings: Mapping[str, float]) -> dict[str, float]:
+    """Timings as part of something larger."""
+    return {stage: took for stage, took in timings.items() if stage != "total_ms"}
 
 
 def _finished(generated: Generated, result: SearchResult, timings: Mapping[str, float]) -> Answer:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
-from ragline.engine.answering import gather_evidence, ms_since, stages_of, without_language_model, write_answer
+from ragline.engine.answering import gather_evidence, stages_of, without_language_model, write_answer
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.generation.base import Generator, evidence_fingerprint
+from ragline.observe.records import RequestRecord
+from ragline.observe.request_ids import request
+from ragline.observe.tally import Tally
 from ragline.types import Answer, Effort, Float32, Scope, ScoredChunk, SearchResult, StreamEvent
 
 _Flight = tuple[Scope, str, tuple[int, ...], Effort]
@@ -40,54 +42,73 @@ class Asking:
         answers: MemoryCache[Kept] = MemoryCache(
             items, max_bytes=max_bytes, size_of=lambda kept: 4 * len(kept.answer.text) + _size_of(kept.answer.hits)
         )
-        self.answers = AnswerCache(answers, MemoryCache(items), max_age_s=self._settings.ttl_s)
+        self.tally = Tally()
+        self.answers = AnswerCache(answers, MemoryCache(items), max_age_s=self._settings.ttl_s, tally=self.tally)
         self._searches: SingleFlight[_Flight, SearchResult] = SingleFlight()
         self._streams: dict[_Flight, SharedStream[StreamEvent]] = {}
 
-    async def search(self, search: Search) -> SearchResult:
-        """The hits of a search: those kept if nothing has changed since, those of a search under way, or new ones."""
+    async def search(self, search: Search, record: RequestRecord) -> SearchResult:
+        """The hits of a search: those kept if nothing has changed since, those of a search under way, or new ones.
+
+        Args:
+            record: The request's; its timings become the result's.
+        """
         if not self._settings.enabled:
-            return await search.run(self._resources)
-        started = time.perf_counter()
+            result = await search.run(self._resources)
+            record.mark("other", stages_of(result.timings))
+            return replace(result, timings=record.timings())
         asked = self._asked(search)
         lsns, position = await self._position(search.scopes)
         kept = await self.results.get(asked.scope, asked.key) if position is not None else None
         if kept is not None and kept[0] == position:
             await asyncio.sleep(0)  # nothing else here suspends: who asks in a loop would keep all others from running
-            return replace(kept[1], timings=_cache_timings(started))
-        return await self._searches.run((asked.scope, asked.key, lsns, search.effort), lambda: self._searched(search, asked))
+            record.mark("cache")
+            self.tally.add(asked.scope.tenant, "search_hit")
+            return replace(kept[1], timings=record.timings())
+        record.mark("cache")
+        flight = (asked.scope, asked.key, lsns, search.effort)
+        joined = flight in self._searches
+        self.tally.add(asked.scope.tenant, "search_shared" if joined else "search_miss")
+        result = await self._searches.run(flight, lambda: self._searched(search, asked))
+        _mark_whole(record, result.timings, joined=joined)
+        return replace(result, timings=record.timings())
 
-    async def answer(self, search: Search) -> Answer:
-        """The answer to a question, whole."""
-        async with aclosing(self.events(search)) as events:
+    async def answer(self, search: Search, record: RequestRecord) -> Answer:
+        """The answer to a question, whole; arguments as of `search`."""
+        async with aclosing(self.events(search, record)) as events:
             async for event in events:
                 if event.kind == "answer":
                     assert isinstance(event.data, Answer)
                     return event.data
         raise AssertionError("a generator ended without an answer")
 
-    async def known(self, search: Search) -> Answer | None:
+    async def known(self, search: Search, record: RequestRecord) -> Answer | None:
         """The answer that holds for certain, because nothing has changed since it was known to; None for none."""
         if not self._settings.enabled:
             return None
-        started = time.perf_counter()
         _, position = await self._position(search.scopes)
         answer = None if position is None else await self.answers.current(self._asked(search), position)
-        if answer is None:
-            return None
-        await asyncio.sleep(0)  # as in `search`
-        return replace(answer, timings=_cache_timings(started))
+        if answer is not None:
+            await asyncio.sleep(0)  # as in `search`
+        record.mark("cache")
+        return answer if answer is None else replace(answer, timings=record.timings())
 
-    async def events(self, search: Search) -> AsyncGenerator[StreamEvent, None]:
+    async def events(self, search: Search, record: RequestRecord) -> AsyncGenerator[StreamEvent, None]:
         """The answer in steps. Who asks what is being answered already joins in, and gets the steps so far."""
-        known = await self.known(search)
+        known = await self.known(search, record)
         if known is not None:
             for event in _replayed(known):
                 yield event
             return
-        made = self._shared(search, await self._heads(search.scopes)).read() if self._settings.enabled else self._made(search, None)
+        joined, made = False, self._made(search, None)
+        if self._settings.enabled:
+            joined, shared = self._shared(search, await self._heads(search.scopes))
+            made = shared.read()
         async with aclosing(made) as events:
             async for event in events:
+                if isinstance(event.data, Answer):
+                    _mark_whole(record, event.data.timings, joined=joined)
+                    event = StreamEvent("answer", replace(event.data, timings=record.timings()))
                 yield event
 
     async def clear(self, scopes: Sequence[Scope]) -> None:
@@ -99,14 +120,18 @@ class Asking:
         for flight in [flight for flight in self._streams if flight[0] in scopes]:
             del self._streams[flight]
 
-    def _shared(self, search: Search, lsns: tuple[int, ...]) -> SharedStream[StreamEvent]:
+    def _shared(self, search: Search, lsns: tuple[int, ...]) -> tuple[bool, SharedStream[StreamEvent]]:
+        """Whether that answer is under way already, and its steps."""
         asked = self._asked(search)
         flight = (asked.scope, asked.key, lsns, search.effort)
         shared = self._streams.get(flight)
-        if shared is None or shared.done or shared.abandoned:
-            shared = self._streams[flight] = SharedStream(self._made(search, asked))
-            shared.add_done_callback(lambda: self._landed(flight, shared))
-        return shared
+        if shared is not None and not shared.done and not shared.abandoned:
+            self.tally.add(asked.scope.tenant, "shared")
+            return True, shared
+        with request():  # whose id the work logs under, whoever joins it
+            begun = self._streams[flight] = SharedStream(self._made(search, asked))
+        begun.add_done_callback(lambda: self._landed(flight, begun))
+        return False, begun
 
     def _landed(self, flight: _Flight, shared: SharedStream[StreamEvent]) -> None:
         if self._streams.get(flight) is shared:
@@ -146,28 +171,28 @@ class Asking:
 
     async def _made(self, search: Search, asked: Asked | None) -> AsyncGenerator[StreamEvent, None]:
         """The answer from a search of now: one that was given before if its evidence is the same, else a new one."""
-        started = time.perf_counter()
+        record = RequestRecord("ask")
         with self._resources.in_use():
-            result = await self.search(search)
+            result = await self.search(search, record)
         yield StreamEvent("hits", result)
         with self._resources.in_use():  # between two steps its reader may have closed the engine
             generator, evidence = await gather_evidence(search, result, self._resources)
         keeps = asked is not None and _keepable(result)
         if asked is not None and keeps:
-            checking = time.perf_counter()
+            record.mark("evidence")
             fingerprint = evidence_fingerprint(generator, evidence)
             with self._resources.in_use():
                 known = await self._still_true(search, asked, result, generator, fingerprint)
+            record.mark("cache")
             if known is not None:
-                timings = {**stages_of(result), "cache_ms": ms_since(checking), "total_ms": ms_since(started)}
-                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=timings))[1:]:
+                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=record.timings()))[1:]:
                     yield event
                 return
-            self.answers.counters.miss += 1
+            self.tally.add(asked.scope.tenant, "miss")
         if not search.effort.language_model:
             with self._resources.in_use():
                 generator, result = await without_language_model(search, generator, result, self._resources)
-        async with aclosing(write_answer(generator, search.question, evidence, result, started=started)) as events:
+        async with aclosing(write_answer(generator, search.question, evidence, result, record)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):
                     answer = replace(event.data, cache="miss")
@@ -222,6 +247,9 @@ def _replayed(answer: Answer) -> list[StreamEvent]:
     ]
 
 
-def _cache_timings(started: float) -> dict[str, float]:
-    took_ms = ms_since(started)
-    return {"cache_ms": took_ms, "total_ms": took_ms}
+def _mark_whole(record: RequestRecord, timings: Mapping[str, float], *, joined: bool) -> None:
+    """Marks a computation that is over: its stages where it was this request's own, else how long it was waited for."""
+    if joined:
+        record.mark("shared")
+    else:
+        record.mark("other", stages_of(timings))

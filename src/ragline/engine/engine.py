@@ -16,13 +16,18 @@ from ragline.embedding.base import Embedder
 from ragline.engine.asking import Asking
 from ragline.engine.health import check_health, read_status
 from ragline.engine.ingestion import Ingestion
+from ragline.engine.many import each_of
+from ragline.engine.measuring import Measured, flush
 from ragline.engine.reindexing import Reindexing
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.engine.sources import Source
+from ragline.engine.stats import process_stats, tenant_stats
 from ragline.errors import InputError, NotFoundError, RaglineError
 from ragline.filters import parse_filter
 from ragline.generation.base import Generator
+from ragline.observe.performance import PerformanceMonitor
+from ragline.observe.records import RequestRecord
 from ragline.retrieval.hybrid import Mode
 from ragline.retrieval.question import normalise_question
 from ragline.settings import Settings, load_settings
@@ -43,6 +48,9 @@ from ragline.types import (
 )
 
 MAX_TOP_K = 1000
+
+MANY = 32
+"""Questions of `ask_many` and `search_many` at once, unless told."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -132,6 +140,11 @@ class Engine:
         with self._resources.in_use():
             return self._resources.store
 
+    @property
+    def monitor(self) -> PerformanceMonitor:
+        """What was measured of the requests to this engine and to its tenants': "search", "ask", "stream" and the like."""
+        return self._resources.monitor
+
     def tenant(self, name: str) -> Engine:
         """The same engine for another tenant: it shares everything and sees nothing of this one's documents.
 
@@ -187,8 +200,11 @@ class Engine:
             retry_failed=retry_failed,
             progress=progress,
         )
-        report = await ingestion.run(sources, prune=prune)
-        views, head = await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
+        with Measured(self.monitor, "ingest") as record:
+            report = await ingestion.run(sources, prune=prune)
+            record.mark("documents")
+            views, head = await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
+            record.mark("views")
         return replace(report, lag=max(0, head.lsn - views.lsn))
 
     @_while_open
@@ -218,8 +234,9 @@ class Engine:
             NotFoundError: A collection named does not exist.
             ModelMismatchError: A collection was embedded with another model.
         """
-        search = await self._prepared(question, top_k, filter, collections, documents, mode, effort)
-        return await self._asking.search(search)
+        with Measured(self.monitor, "search") as record:
+            search = await self._prepared(question, top_k, filter, collections, documents, mode, effort)
+            return await self._asking.search(search, record)
 
     @_while_open
     async def ask(
@@ -236,9 +253,69 @@ class Engine:
 
         Arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
         """
-        search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
-        known = await self._asking.known(search)
-        return known if known is not None else await self._asking.answer(search)
+        with Measured(self.monitor, "ask") as record:
+            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
+            known = await self._asking.known(search, record)
+            return known if known is not None else await self._asking.answer(search, record)
+
+    @_while_open
+    async def search_many(
+        self,
+        questions: Sequence[str],
+        *,
+        max_concurrent: int = MANY,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        mode: Mode | None = None,
+        effort: Effort | None = None,
+    ) -> list[SearchResult | RaglineError]:
+        """The hits of each question, in order; in the place of one that failed stands its error, which is not raised.
+
+        Args:
+            max_concurrent: How many are searched for at once. All other arguments are those of `search`, for every question.
+
+        Raises:
+            InputError: `questions` is one text, or `max_concurrent` less than 1.
+        """
+
+        async def one(question: str) -> SearchResult:
+            return await self.search(
+                question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode, effort=effort
+            )
+
+        return await each_of(questions, one, max_concurrent=max_concurrent)
+
+    @_while_open
+    async def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        max_concurrent: int = MANY,
+        top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collections: str | Sequence[str] | None = None,
+        documents: Sequence[str] | None = None,
+        effort: Effort | None = None,
+    ) -> list[Answer | RaglineError]:
+        """The answer to each question, in order; in the place of one that failed stands its error, which is not raised.
+
+        Args:
+            max_concurrent: How many are answered at once. All other arguments are those of `ask`, for every question.
+
+        Raises:
+            InputError: `questions` is one text, or `max_concurrent` less than 1.
+
+        Examples:
+            for question, answer in zip(questions, await engine.ask_many(questions), strict=True):
+                print(question, answer if isinstance(answer, ragline.RaglineError) else answer.text)
+        """
+
+        async def one(question: str) -> Answer:
+            return await self.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
+
+        return await each_of(questions, one, max_concurrent=max_concurrent)
 
     async def stream(
         self,
@@ -254,13 +331,21 @@ class Engine:
 
         An error ends the stream as its last event, kind "error". Arguments are those of `ask`.
         """
+        record = RequestRecord("stream")
+        ended: type[BaseException] | None = None
         try:
             search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
-            async with aclosing(self._asking.events(search)) as events:
+            async with aclosing(self._asking.events(search, record)) as events:
                 async for event in events:
                     yield event
         except RaglineError as failure:
+            ended = type(failure)
             yield StreamEvent("error", failure)
+        except BaseException as failure:
+            ended = type(failure)
+            raise
+        finally:
+            flush(self.monitor, record, ended)
 
     @_while_open
     async def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
@@ -296,10 +381,13 @@ class Engine:
         """Deletes documents with everything made from them; returns the ids that were there."""
         ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
         scope = self._scope(collection)
-        async with self._resources.store.transaction() as transaction:
-            deleted = await transaction.delete(scope, ids)
-        if deleted:
-            await self._resources.follower.views(scope, wait_s=self.settings.index.wait_s)
+        with Measured(self.monitor, "delete") as record:
+            async with self._resources.store.transaction() as transaction:
+                deleted = await transaction.delete(scope, ids)
+            record.mark("documents")
+            if deleted:
+                await self._resources.follower.views(scope, wait_s=self.settings.index.wait_s)
+                record.mark("views")
         return deleted
 
     @_while_open
@@ -327,7 +415,8 @@ class Engine:
         With `model` or `precision` the passages are embedded with that beside the old vectors, which go on
         answering; all switch at one LSN. Passages whose text did not change are not embedded again.
         """
-        return await Reindexing(self._resources, self._scope(collection)).run(model=model, precision=precision, progress=progress)
+        with Measured(self.monitor, "reindex"):
+            return await Reindexing(self._resources, self._scope(collection)).run(model=model, precision=precision, progress=progress)
 
     @_while_open
     async def status(self) -> Status:
@@ -338,6 +427,27 @@ class Engine:
     async def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
         """Looks for what is wrong or could be better; `verify` also reads every file of store and views."""
         return await check_health(self._resources, self._tenant, verify=verify)
+
+    async def stats(self) -> dict[str, Any]:
+        """What this tenant searched and asked since the engine was opened, and how often that was known already: plain data.
+
+        `searches` counts by "hit", "shared" (joined one under way) and "miss"; `answers` by the steps of `Answer.cache`, with
+        "shared", and "stale_prevented": an answer was kept back because its evidence had changed.
+        """
+        return tenant_stats(self._asking, self._tenant)
+
+    @_while_open
+    async def process_stats(self) -> dict[str, Any]:
+        """What this process has done for all tenants: times by operation and stage, caches, memory: plain data for its operator."""
+        return await process_stats(self._resources, self._asking)
+
+    @_while_open
+    async def clear_cache(self, *, collection: str | None = None) -> None:
+        """Forgets what was computed before for this tenant, or for one collection of it. What is stored stays."""
+        scopes = [self._scope(collection)]
+        if collection is None:
+            scopes += [Scope(self._tenant, info.name) for info in await self._resources.store.collections(self._tenant)]
+        await self._asking.clear(scopes)
 
     def _scope(self, collection: str | None) -> Scope:
         return Scope(self._tenant, self.settings.collection if collection is None else collection)

@@ -16,6 +16,7 @@ from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
 from ragline.index.follower import Follower
 from ragline.index.simd import lower_simd_level
+from ragline.observe.performance import PerformanceMonitor
 from ragline.reading.reader import FileReader
 from ragline.reading.web.base import KnownPages
 from ragline.retrieval.reranking.base import Reranker
@@ -35,6 +36,7 @@ class Resources:
     """Opened once, shared by an engine and the tenants' engines made from it.
 
     Attributes:
+        monitor: What was measured of the requests.
         question_workers: One thread a core; a local search is one job on one of them.
         bulk_workers: Low priority, for chunking, hashing and embedding while ingesting.
     """
@@ -61,6 +63,8 @@ class Resources:
         self._generators: dict[str, Generator] = {}
         self._reranker: Reranker | None = None
         self._opening = asyncio.Lock()
+        told = settings.monitoring
+        self.monitor = PerformanceMonitor(enabled=told.enabled, track_latency=told.track_latency, track_memory=told.track_memory)
 
     async def open(self) -> None:
         """Opens store and views; models and parsers follow when first needed. Twice is harmless."""
@@ -94,6 +98,8 @@ class Resources:
             self.follower = Follower(self.store, data_dir / "views", self.settings.index, index_workers)
             await self.follower.start()
             held.push_async_callback(self.follower.close)
+            if self.settings.monitoring.report_interval_s is not None:
+                await held.enter_async_context(self.monitor.reporting(self.settings.monitoring.report_interval_s))
             self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:

@@ -109,8 +109,8 @@ class PerformanceMonitor:
             )
             kept[:] = kept[0] + 1.0, value, min(kept[2], value), kept[3] + value, max(kept[4], value)
 
-    def flush(self, record: RequestRecord, *, ok: bool = True) -> None:
-        """Takes in a request that is over, with its stages."""
+    def flush(self, record: RequestRecord, *, ok: bool = True, error: str | None = None) -> None:
+        """Takes in a request that is over, with its stages; where it failed, `error` names the kind if it is known."""
         if not self.enabled:
             return
         now = self._clock()
@@ -118,6 +118,8 @@ class PerformanceMonitor:
         with self._lock:
             operation = self._operations.get(record.name) or self._new(record.name)
             operation.whole.add(seconds, ok, now)
+            if error is not None:
+                self._count_error(operation, error)
             if self._track_latency:
                 known = operation.stages
                 for stage, took in record.stages.items():
@@ -222,8 +224,11 @@ class PerformanceMonitor:
             operation = self._operations.get(name) or self._new(name)
             operation.whole.add(seconds, ok, now)
             if error is not None:
-                kind = self._named(error, operation.errors)
-                operation.errors[kind] = operation.errors.get(kind, 0) + 1
+                self._count_error(operation, error)
+
+    def _count_error(self, operation: Operation, error: str) -> None:
+        kind = self._named(error, operation.errors)
+        operation.errors[kind] = operation.errors.get(kind, 0) + 1
 
     def _copied(self, name: str | None = None) -> dict[str, Operation]:
         """Copies, so that nobody who records waits for one who looks: the lock is held for microseconds at a time."""

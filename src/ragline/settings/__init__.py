@@ -16,6 +16,7 @@ from ragline.settings.loading import (
     setting_keys,
     variable_of,
 )
+from ragline.settings.monitoring import MonitoringSettings
 from ragline.settings.profiles import PROFILES, Profile, ProfileName
 from ragline.settings.sections import (
     CacheSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "GenerationSettings",
     "IndexSettings",
     "LoadedSettings",
+    "MonitoringSettings",
     "Origin",
     "PoolSettings",
     "Profile",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ragline.settings.kinds import Address, File, Folder, Number, Positive, Seconds, Secret, Threads, Whole
+from ragline.settings.monitoring import MonitoringSettings
 from ragline.settings.profiles import ProfileName, profile_values
 from ragline.settings.section import Section
 from ragline.settings.serving import ServerSettings
@@ -381,6 +382,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     generation: GenerationSettings = GenerationSettings()
     server: ServerSettings = ServerSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     @model_validator(mode="before")
     @classmethod
