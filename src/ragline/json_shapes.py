@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.storage.keys import StoredKey
 from ragline.types import Answer, Citation, Finding, IngestReport, ReindexReport, ScoredChunk, SearchResult, Status
 
 
@@ -149,6 +150,21 @@ def status(found: Status) -> dict[str, Any]:
 def finding(found: Finding) -> dict[str, Any]:
     """One line of a health check."""
     return {"level": found.level, "what": found.what, "hint": found.hint}
+
+
+def key(stored: StoredKey) -> dict[str, Any]:
+    """A key without its secret; times are seconds since 1970."""
+    return {
+        "id": stored.id,
+        "tenant": stored.tenant,
+        "name": stored.name,
+        "scopes": sorted(stored.scopes),
+        "rate_per_s": stored.rate_per_s,
+        "burst": stored.burst,
+        "created_at": stored.created_at,
+        "last_used_at": stored.last_used_at,
+        "revoked_at": stored.revoked_at,
+    }
 
 
 def reindex(report: ReindexReport) -> dict[str, Any]:

@@ -33,6 +33,7 @@ COMMANDS = [
     ["search"],
     ["reindex"],
     ["eval"],
+    ["serve"],
     ["status"],
     ["doctor"],
     ["documents", "list"],
@@ -40,6 +41,9 @@ COMMANDS = [
     ["documents", "delete"],
     ["collections", "list"],
     ["collections", "delete"],
+    ["keys", "create"],
+    ["keys", "list"],
+    ["keys", "revoke"],
     ["config", "show"],
     ["config", "init"],
 ]

@@ -137,6 +137,30 @@ async def evaluate(
 
 
 @command(app)
+def serve(
+    common: Common,
+    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="N", help="The port; 0 takes a free one. [default: 8000]")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that answer. [default: 1]")] = None,
+    cors_origins: Annotated[
+        str | None, typer.Option("--cors-origins", metavar="ORIGINS", help="Web pages that may call it, with commas between.")
+    ] = None,
+    allowed_hosts: Annotated[
+        str | None, typer.Option("--allowed-hosts", metavar="NAMES", help="Names it is called by, with commas between.")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, typer.Option("--log-level", help="The least that is logged. [default: info]")
+    ] = None,
+    log_format: Annotated[Literal["text", "json"] | None, typer.Option("--log-format", help="How. [default: text]")] = None,
+) -> int:
+    """Answer over HTTP. Without keys only this machine is answered: see `ragline keys`."""
+    from ragline.cli import serving
+
+    flags = {"host": host, "port": port, "workers": workers, "cors_origins": cors_origins, "allowed_hosts": allowed_hosts}
+    return serving.serve(common, {**flags, "log_level": log_level, "log_format": log_format})
+
+
+@command(app)
 async def status(common: Common) -> int:
     """Show what the data folder holds and how far its index is."""
     from ragline.cli import things
@@ -210,6 +234,46 @@ async def delete_collection(common: Common, name: Annotated[str, typer.Argument(
     from ragline.cli import things
 
     return await things.delete_collection(common, name)
+
+
+keys = _group("keys", "Make, list and revoke the keys to a server.")
+
+
+@command(keys, "create")
+async def create_key(
+    common: Common,
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="What it is for, to know it again.")] = "",
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope", metavar="SCOPE", help="read, write, admin (both, and more) or metrics. May be repeated. [default: read, write]"
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.001, max=1e6, metavar="N", help="At most so many requests a second.")
+    ] = None,
+    burst: Annotated[int | None, typer.Option("--burst", min=1, max=1_000_000, metavar="N", help="So many at once, with --rate.")] = None,
+) -> int:
+    """Make a key for a tenant (--tenant). It is shown once."""
+    from ragline.cli import keys
+
+    return await keys.create(common, name, scopes or (), rate, burst)
+
+
+@command(keys, "list")
+async def list_keys(common: Common) -> int:
+    """List the keys of all tenants, or of one."""
+    from ragline.cli import keys
+
+    return await keys.list_keys(common)
+
+
+@command(keys, "revoke")
+async def revoke_key(common: Common, id: Annotated[str, typer.Argument(metavar="ID", help="As `ragline keys list` shows it.")]) -> int:
+    """End a key. It opens nothing from that moment on."""
+    from ragline.cli import keys
+
+    return await keys.revoke(common, id)
 
 
 config = _group("config", "Show settings, and write a settings file.")

@@ -109,11 +109,11 @@ def announce(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-Command = Callable[..., Coroutine[Any, Any, int | None]]
+Command = Callable[..., Coroutine[Any, Any, int | None] | int | None]
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
-    """Makes an async function a command: its first parameter gets the common options, the others are its own.
+    """Makes a function a command, mostly an async one: its first parameter gets the common options, the others are its own.
 
     What the function returns is the exit code; None is 0.
     """
@@ -127,7 +127,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         @wraps(function)
         def run(*, context: typer.Context, **values: Any) -> int | None:
             given = Common(**{each.name: values.pop(each.name) for each in common}).over(context.find_root().obj)
-            return asyncio.run(function(given, **values))
+            outcome = function(given, **values)
+            return asyncio.run(outcome) if isinstance(outcome, Coroutine) else outcome
 
         run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in (context, *parameters)}

@@ -14,6 +14,7 @@ from ragline.engine import Engine
 from ragline.observe.logs import configure_logging
 from ragline.server import errors
 from ragline.server.access import Access
+from ragline.server.draining import drained_first
 from ragline.server.outermost import Outermost
 from ragline.server.routes import asking, health
 from ragline.server.state import OpenEngine, ServerState
@@ -42,7 +43,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
         if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
             configure_logging(settings.server.log_level, settings.server.log_format == "json")
         async with state.running():
-            yield
+            with drained_first(state.stop, settings.server.drain_s):
+                yield
 
     app = FastAPI(
         title="ragline",

@@ -51,6 +51,10 @@ class ServerState:
         """Whether questions may be sent here."""
         return self._engine is not None and not self.stopping
 
+    def stop(self) -> None:
+        """Not ready any more, whatever else follows."""
+        self.stopping = True
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Holds the engine open while it lasts."""
@@ -58,7 +62,7 @@ class ServerState:
             self._engine = engine
             try:
                 if not await self.keys.in_force():
-                    _log.warning("there are no keys: only this machine is answered, and everyone on it may do everything")
+                    _log.warning("there are no keys (`ragline keys create`): everyone on this machine may do everything, others nothing")
                 yield
             finally:
                 self.stopping = True

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ragline.settings.kinds import Positive, Seconds, Whole
+from ragline.settings.kinds import Number, Positive, Seconds, Whole
 from ragline.settings.section import Section
 
 
@@ -64,6 +64,9 @@ class ServerSettings(Section):
     body_timeout_s: Seconds = Field(30.0, description="How long a JSON body may take to arrive.")
     max_batch_queries: Whole = Field(64, ge=1, le=10_000, description="The most questions in one batch.")
     heartbeat_s: Seconds = Field(10.0, description="How often a stream that has nothing to say shows that it is alive.")
+    drain_s: Number = Field(
+        1.0, ge=0, le=3600, description="How long the server, told to stop, still takes requests while /readyz says that it is not ready."
+    )
     shutdown_s: Seconds = Field(30.0, description="How long accepted work may go on after the server was told to stop.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that `ragline serve` logs.")
     log_format: Literal["text", "json"] = Field("text", description="Lines for people, or one JSON object a line.")
