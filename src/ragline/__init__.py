@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ragline.observe.performance import PerformanceMonitor
     from ragline.settings import Settings, load_settings
     from ragline.sync import SyncEngine, open
-    from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent, Upload
+    from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent, Turn, Upload
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ _HOMES = {
     "Settings": "ragline.settings",
     "StreamEvent": "ragline.types",
     "SyncEngine": "ragline.sync",
+    "Turn": "ragline.types",
     "Upload": "ragline.types",
     "cached": "ragline.caching.cached",
     "get_cache_manager": "ragline.caching.registry",
@@ -67,6 +68,7 @@ __all__ = [
     "Settings",
     "StreamEvent",
     "SyncEngine",
+    "Turn",
     "Upload",
     "cached",
     "get_cache_manager",

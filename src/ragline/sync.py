@@ -19,7 +19,7 @@ from ragline.observe.performance import PerformanceMonitor
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
-from ragline.types import Answer, Effort, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent
+from ragline.types import Answer, Effort, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent, Turn
 
 T = TypeVar("T")
 
@@ -127,10 +127,13 @@ class SyncEngine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         effort: Effort | None = None,
+        history: Iterable[Turn] = (),
     ) -> Answer:
         """As `Engine.ask`."""
         return self._loop.run(
-            self._engine.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
+            self._engine.ask(
+                question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort, history=history
+            )
         )
 
     def search_many(
@@ -192,9 +195,12 @@ class SyncEngine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         effort: Effort | None = None,
+        history: Iterable[Turn] = (),
     ) -> Iterator[StreamEvent]:
         """As `Engine.stream`; closing the iterator ends the work."""
-        events = self._engine.stream(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
+        events = self._engine.stream(
+            question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort, history=history
+        )
         return self._loop.iterate(events)
 
     def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:

@@ -240,6 +240,26 @@ class SearchResult(Sequence[ScoredChunk]):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Something said earlier in a conversation; `system` is what the application wishes an answer to be like.
+
+    Examples:
+        [Turn("user", "How often do keys rotate?"), Turn("assistant", "Every 90 days.")]    # before: "And who does it?"
+        [Turn("system", "Answer in German, in one sentence.")]
+    """
+
+    role: Literal["user", "assistant", "system"]
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ("user", "assistant", "system") or not isinstance(self.text, str):
+            raise InputError(
+                f"a turn of {self.role!r} with a {type(self.text).__name__}",
+                hint='the role is "user", "assistant" or "system", the text a string',
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A quotation that supports an answer: `document_text[start:end] == quote` in that version."""
 

@@ -13,7 +13,7 @@ from ragline.engine import Engine
 from ragline.errors import BackendError
 from ragline.generation.base import Generated
 from ragline.settings import CacheSettings, Settings
-from ragline.types import Citation, Document, ScoredChunk
+from ragline.types import Citation, Document, ScoredChunk, Turn
 from tests.embedders import HashEmbedder
 
 KEYS = "The vault keys rotate every 90 days."
@@ -33,7 +33,9 @@ class Writer:
         self.failure: Exception | None = None
         self.degraded: tuple[str, ...] = ()
 
-    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
         self.asked.append(question)
         try:
             text = " / ".join(chunk.text for chunk in evidence)

@@ -17,12 +17,13 @@ from typing import Literal
 import pytest
 
 from ragline.answers.telling import may_share
+from ragline.conversation import standalone
 from ragline.engine import Engine
 from ragline.engine.searching import Search
 from ragline.filters import parse_filter
 from ragline.generation.base import Generated
 from ragline.settings import Settings
-from ragline.types import Answer, Citation, Document, ScoredChunk
+from ragline.types import Answer, Citation, Document, ScoredChunk, Turn
 from tests.embedders import HashEmbedder
 
 THINGS = ("vault", "boat", "ledger", "lamp", "gate", "pump")
@@ -38,6 +39,8 @@ QUESTIONS = tuple(
         "who looks at the {thing}?",
     )
 )
+GOING_ON = ("and when?", "Who does that?", "is it not looked at?")
+HISTORIES = tuple((Turn("user", f"How often is the {thing} opened?"), Turn("assistant", "Every 7 days [1].")) for thing in THINGS[:3])
 TENANTS = ("acme", "other")
 EVIDENCE = 3
 
@@ -48,8 +51,10 @@ class Quoter:
     shares_answers = True
     fingerprint = "quoter"
 
-    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
-        text, citations = written(evidence), cited(evidence)
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
+        text, citations = written(evidence, history), cited(evidence)
         yield text
         for citation in citations:
             yield citation
@@ -59,8 +64,9 @@ class Quoter:
         pass
 
 
-def written(evidence: Sequence[ScoredChunk]) -> str:
-    return " | ".join(f"{chunk.text} ({chunk.document_id} v{chunk.document_version})" for chunk in evidence) or "nothing"
+def written(evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()) -> str:
+    said = "".join(f"{turn.text} | " for turn in history)
+    return said + (" | ".join(f"{chunk.text} ({chunk.document_id} v{chunk.document_version})" for chunk in evidence) or "nothing")
 
 
 def cited(evidence: Sequence[ScoredChunk]) -> tuple[Citation, ...]:
@@ -126,8 +132,10 @@ class Course:
         chance = self.random.random()
         tenant = self.random.choice(TENANTS)
         id = f"d{self.random.randrange(12)}"
-        if chance < 0.93:
+        if chance < 0.9:
             await self.ask(tenant)
+        elif chance < 0.93:
+            await self.ask_on(tenant)
         elif chance < 0.955:
             await self.engine.tenant(tenant).ingest(self.document(id))
         elif chance < 0.965:
@@ -157,6 +165,15 @@ class Course:
             await self.check_shared(tenant, question, filter, answer)
         else:
             self.check(question, answer, await self.fresh(tenant, question, filter))
+
+    async def ask_on(self, tenant: str) -> None:
+        """A question that goes on with a conversation: found with what it refers to, told with what was said."""
+        question, history = self.random.choice(GOING_ON), self.random.choice(HISTORIES)
+        answer = await self.engine.tenant(tenant).ask(question, history=history)
+        evidence = await self.fresh(tenant, standalone(question, history), None)
+        if answer.cache in ("hit", "semantic"):
+            self.failures.append(f"{answer.cache}: {question!r} with a history was given what was known")
+        self.check(question, answer, evidence, history)
 
     async def check_shared(self, tenant: str, question: str, filter: dict[str, int] | None, answer: Answer) -> None:
         """It is what a fresh search gives now for another question that asks the same; this one's own search finds what it cites."""
@@ -196,12 +213,12 @@ class Course:
         assert result.lag == 0
         return result.hits
 
-    def check(self, question: str, answer: Answer, evidence: Sequence[ScoredChunk]) -> None:
+    def check(self, question: str, answer: Answer, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()) -> None:
         self.served[answer.cache] = self.served.get(answer.cache, 0) + 1
         if answer.lag:
             return  # it says so, and is not kept
-        if answer.text != written(evidence) or answer.citations != cited(evidence):
-            self.failures.append(f"{answer.cache}: {question!r} gave {answer.text!r}, not {written(evidence)!r}")
+        if answer.text != written(evidence, history) or answer.citations != cited(evidence):
+            self.failures.append(f"{answer.cache}: {question!r} gave {answer.text!r}, not {written(evidence, history)!r}")
         if [hit.chunk_id for hit in answer.hits] != [chunk.chunk_id for chunk in evidence]:
             self.failures.append(f"{answer.cache}: {question!r} has other hits than a search of now")
 

@@ -15,7 +15,7 @@ from ragline.generation.base import Generated
 from ragline.retrieval.neighbours import widen
 from ragline.settings import ChunkingSettings, GenerationSettings, RetrievalSettings
 from ragline.storage.encoding import compress, decompress_slices
-from ragline.types import Citation, Document, ScoredChunk
+from ragline.types import Citation, Document, ScoredChunk, Turn
 from tests.documents import write_pdf
 from tests.engines import engine
 
@@ -36,7 +36,9 @@ class Listener:
     def __init__(self) -> None:
         self.evidence: Sequence[ScoredChunk] = ()
 
-    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
         self.evidence = evidence
         yield Generated("", (), found=False)
 

@@ -48,14 +48,14 @@ def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:
 
 
 async def write_answer(
-    generator: Generator, question: str, evidence: Sequence[ScoredChunk], result: SearchResult, record: RequestRecord
+    generator: Generator, search: Search, evidence: Sequence[ScoredChunk], result: SearchResult, record: RequestRecord
 ) -> AsyncGenerator[StreamEvent, None]:
     """Text and citations as they come, then the answer whole. Closing it ends the work.
 
     Args:
         record: Began when the question came; its timings become the answer's.
     """
-    pieces = generator.generate(question, evidence)
+    pieces = generator.generate(search.asked, evidence, search.history)
     try:
         async for piece in pieces:
             if isinstance(piece, str):

@@ -83,11 +83,14 @@ class Asking:
         raise AssertionError("a generator ended without an answer")
 
     async def known(self, search: Search, record: RequestRecord) -> Answer | None:
-        """The answer that holds for certain, because nothing has changed since it was known to; None for none."""
-        if not self._settings.enabled:
+        """The answer that holds for certain, because nothing has changed since it was known to; None for none.
+
+        With a history there is none: its answers are always checked against a search.
+        """
+        if not self._settings.enabled or search.history:
             return None
         _, position = await self._position(search.scopes)
-        answer = None if position is None else await self.answers.current(self._asked(search), position)
+        answer = None if position is None else await self.answers.current(self._answering(search), position)
         if answer is not None:
             await asyncio.sleep(0)  # as in `search`
         record.mark("cache")
@@ -122,7 +125,7 @@ class Asking:
 
     def _shared(self, search: Search, lsns: tuple[int, ...]) -> tuple[bool, SharedStream[StreamEvent]]:
         """Whether that answer is under way already, and its steps."""
-        asked = self._asked(search)
+        asked = self._answering(search)
         flight = (asked.scope, asked.key, lsns, search.effort)
         shared = self._streams.get(flight)
         if shared is not None and not shared.done and not shared.abandoned:
@@ -162,6 +165,14 @@ class Asking:
         partition = hashlib.blake2b(json.dumps(depends_on).encode(), digest_size=16).hexdigest()
         return Asked(search.scopes[0], partition, search.question)
 
+    def _answering(self, search: Search) -> Asked:
+        """The same of its answer, which depends on what was said before: no answer is shared with another history, or with none."""
+        asked = self._asked(search)
+        if not search.history:
+            return asked
+        said = json.dumps([asked.partition, [(turn.role, turn.text) for turn in search.history]])
+        return Asked(asked.scope, hashlib.blake2b(said.encode(), digest_size=16).hexdigest(), search.asked)
+
     async def _searched(self, search: Search, asked: Asked) -> SearchResult:
         with self._resources.in_use():
             result = await search.run(self._resources)
@@ -180,7 +191,7 @@ class Asking:
         keeps = asked is not None and _keepable(result)
         if asked is not None and keeps:
             record.mark("evidence")
-            fingerprint = evidence_fingerprint(generator, evidence)
+            fingerprint = evidence_fingerprint(generator, evidence, search.history)
             with self._resources.in_use():
                 known = await self._still_true(search, asked, result, generator, fingerprint)
             record.mark("cache")
@@ -192,7 +203,7 @@ class Asking:
         if not search.effort.language_model:
             with self._resources.in_use():
                 generator, result = await without_language_model(search, generator, result, self._resources)
-        async with aclosing(write_answer(generator, search.question, evidence, result, record)) as events:
+        async with aclosing(write_answer(generator, search, evidence, result, record)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):
                     answer = replace(event.data, cache="miss")
@@ -215,7 +226,7 @@ class Asking:
 
     async def _vector(self, search: Search, generator: Generator) -> Float32 | None:
         """The question's, where its answer may be shared by meaning."""
-        if not (self._settings.semantic and generator.shares_answers) or search.mode == "lexical":
+        if not (self._settings.semantic and generator.shares_answers) or search.mode == "lexical" or search.history:
             return None
         embedder = await self._resources.embedder_for(search.scopes[0])
         vector: Float32 = (await embedder.embed_questions([search.question]))[0]

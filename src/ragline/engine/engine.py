@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from ragline.chunking.chunker import Chunker
+from ragline.conversation import conversation, standalone
 from ragline.embedding.base import Embedder
 from ragline.engine.asking import Asking
 from ragline.engine.health import check_health, read_status
@@ -44,6 +45,7 @@ from ragline.types import (
     SearchResult,
     Status,
     StreamEvent,
+    Turn,
     Upload,
 )
 
@@ -248,13 +250,18 @@ class Engine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         effort: Effort | None = None,
+        history: Iterable[Turn] = (),
     ) -> Answer:
         """Answers a question from the documents, with citations; `found` is False where they do not say.
 
-        Arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
+        Other arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
+
+        Args:
+            history: What was said before, oldest first. A question that goes on with it is searched with what it refers to, see
+                `conversation.standalone`; a language model is shown as much of it as `generation.history_tokens` allows.
         """
         with Measured(self.monitor, "ask") as record:
-            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
+            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
             known = await self._asking.known(search, record)
             return known if known is not None else await self._asking.answer(search, record)
 
@@ -326,6 +333,7 @@ class Engine:
         collections: str | Sequence[str] | None = None,
         documents: Sequence[str] | None = None,
         effort: Effort | None = None,
+        history: Iterable[Turn] = (),
     ) -> AsyncGenerator[StreamEvent, None]:
         """Answers a question in steps: hits, then tokens and citations as they come, then the answer.
 
@@ -334,7 +342,7 @@ class Engine:
         record = RequestRecord("stream")
         ended: type[BaseException] | None = None
         try:
-            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True)
+            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
             async with aclosing(self._asking.events(search, record)) as events:
                 async for event in events:
                     yield event
@@ -464,6 +472,7 @@ class Engine:
         effort: Effort | None = None,
         *,
         evidence: bool = False,
+        history: Iterable[Turn] = (),
     ) -> Search:
         """The search, with all that could be wrong with it refused; for the evidence of an answer, or for its own sake."""
         retrieval = self.settings.retrieval
@@ -483,7 +492,9 @@ class Engine:
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
         documents = [documents] if isinstance(documents, str) else documents
-        return Search(question, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or Effort())
+        said = conversation(history)
+        searched = standalone(question, said)
+        return Search(searched, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or Effort(), said, question)
 
 
 def _no_document(document_id: str) -> NotFoundError:

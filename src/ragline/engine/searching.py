@@ -23,7 +23,7 @@ from ragline.retrieval.reranking.base import Reranker
 from ragline.retrieval.reranking.hits import rerank_hits
 from ragline.settings import RetrievalSettings
 from ragline.storage.base import Head, StoredChunk
-from ragline.types import Effort, Float32, Scope, ScoredChunk, SearchResult
+from ragline.types import Effort, Float32, Scope, ScoredChunk, SearchResult, Turn
 
 VIEW_WAIT_S = 0.05
 """How long a question waits for the views to reach the store's head before it is answered with the lag stated."""
@@ -79,7 +79,13 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question ready to be searched: normalised, its filter parsed, its scopes known."""
+    """A question ready to be searched: normalised, its filter parsed, its scopes known.
+
+    Attributes:
+        question: What is searched: what was asked, with what it refers to.
+        history: What was said before it was asked.
+        put: The question as it was put, where that is not what is searched.
+    """
 
     question: str
     top_k: int
@@ -88,6 +94,13 @@ class Search:
     documents: Sequence[str] | None
     scopes: Sequence[Scope]
     effort: Effort = field(default_factory=Effort)
+    history: tuple[Turn, ...] = ()
+    put: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The question as it was put."""
+        return self.put or self.question
 
     async def run(self, resources: Resources) -> SearchResult:
         """Searches; again where a commit overtook it or an index file proved damaged while it ran."""

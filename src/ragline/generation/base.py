@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ragline.types import Citation, ScoredChunk
+from ragline.types import Citation, ScoredChunk, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,14 @@ class Generated:
     dropped_citations: int = 0
 
 
-def evidence_fingerprint(generator: Generator, evidence: Sequence[ScoredChunk]) -> str:
-    """Equal again, the generator would be given the same of these documents: their versions, spans, texts and order, and its settings.
+def evidence_fingerprint(generator: Generator, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()) -> str:
+    """Equal again, the generator would be given the same beside the question: documents, history, settings.
 
-    It says nothing about the question.
+    Of the documents their versions, spans, texts and order count.
     """
     digest = hashlib.blake2b(generator.fingerprint.encode(), digest_size=16)
+    for turn in history:
+        _add(digest, turn.role, turn.text)
     for chunk in evidence:
         told = (
             chunk.collection,
@@ -42,9 +44,14 @@ def evidence_fingerprint(generator: Generator, evidence: Sequence[ScoredChunk]) 
             chunk.heading,
             chunk.page,
         )
-        for part in (repr(told).encode("utf-8", "surrogatepass"), chunk.text.encode("utf-8", "surrogatepass")):
-            digest.update(len(part).to_bytes(8, "big") + part)
+        _add(digest, repr(told), chunk.text)
     return digest.hexdigest()
+
+
+def _add(digest: hashlib.blake2b, *texts: str) -> None:
+    for text in texts:
+        part = text.encode("utf-8", "surrogatepass")
+        digest.update(len(part).to_bytes(8, "big") + part)
 
 
 class Generator(Protocol):
@@ -62,8 +69,12 @@ class Generator(Protocol):
         """Names the generator and every setting that can change its output: part of answer-cache keys."""
         ...
 
-    def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
+    def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
         """Yields pieces of text and citations as they come, then the `Generated` whole, last and once.
+
+        `history` is what was said before, oldest first; it is no evidence.
 
         Every citation points into a chunk of `evidence` and quotes it exactly. Weak evidence gives
         `found=False`, no citations, and a sentence that says so.

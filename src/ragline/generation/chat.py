@@ -23,7 +23,7 @@ from ragline.generation.prompt import Passage, Prompt, Prompts
 from ragline.generation.quoting import cited_sentence, supporting_span
 from ragline.generation.template import BUILT_IN, Template
 from ragline.settings import GenerationSettings
-from ragline.types import Citation, ScoredChunk
+from ragline.types import Citation, ScoredChunk, Turn
 
 log = logging.getLogger("ragline.generation")
 
@@ -72,7 +72,7 @@ class ChatGenerator:
         self._workers = workers
         self._closed = False
         self._template = Template.load(settings.prompt_file) if settings.prompt_file is not None else Template.parse(BUILT_IN)
-        self._prompts = Prompts(self._template, count_tokens, prompt_tokens=settings.prompt_tokens)
+        self._prompts = Prompts(self._template, count_tokens, prompt_tokens=settings.prompt_tokens, history_tokens=settings.history_tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -83,11 +83,14 @@ class ChatGenerator:
             self._model.fingerprint,
             self._template.text,
             self._settings.prompt_tokens,
+            self._settings.history_tokens,
             self._settings.links,
         ]
         return f"chat:{self._model.name}:{hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]}"
 
-    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
         """Yields text as the model writes it, each citation after its marker, then the whole. See `Generator.generate`.
 
         Raises:
@@ -105,7 +108,7 @@ class ChatGenerator:
         writing: _Writing | None = None
         try:
             ends = time.monotonic() + self._settings.timeout_s
-            asked = await self._workers.run(self._prompts.build, question, evidence)
+            asked = await self._workers.run(self._prompts.build, question, evidence, history)
             writing = await self._begin(asked, ends)
             try:
                 while True:
@@ -120,7 +123,7 @@ class ChatGenerator:
                 await writing.close()
             self._check(writing.finish, told)
         except ModelFailedError as failed:
-            for rest in await self._quotations(failed, question, evidence, told.whole(writing)):
+            for rest in await self._quotations(failed, question, evidence, history, told.whole(writing)):
                 yield rest
             return
         if not told.text:
@@ -183,7 +186,7 @@ class ChatGenerator:
             )
 
     async def _quotations(
-        self, failed: ModelFailedError, question: str, evidence: Sequence[ScoredChunk], told: Generated
+        self, failed: ModelFailedError, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn], told: Generated
     ) -> list[str | Citation | Generated]:
         if self._closed:
             raise BackendError("the engine was closed while the language model wrote", hint="let its streams end before you close it")
@@ -192,7 +195,7 @@ class ChatGenerator:
         log.warning("quotations stand in for the language model: %s", failed.error)
         word = LLM_INTERRUPTED if told.text and failed.degraded != LLM_REFUSED else failed.degraded
         try:
-            return await quotations(word, self._fallback, question, evidence, told)
+            return await quotations(word, self._fallback, question, evidence, history, told)
         except RaglineError:
             raise failed.error from failed.__cause__  # both failed: the model's failure is the one to mend
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragline.generation.base import Generated, Generator
-from ragline.types import Citation, ScoredChunk
+from ragline.types import Citation, ScoredChunk, Turn
 
 LLM_UNAVAILABLE = "llm_unavailable"
 LLM_TIMEOUT = "llm_timeout"
@@ -46,7 +46,7 @@ BROKEN_OFF = "The answer of the language model broke off here"
 
 
 async def quotations(
-    word: str, fallback: Generator, question: str, evidence: Sequence[ScoredChunk], told: Generated
+    word: str, fallback: Generator, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn], told: Generated
 ) -> list[str | Citation | Generated]:
     """What is still to be told after a model failed: a sentence that says so, quotations, the whole.
 
@@ -57,7 +57,7 @@ async def quotations(
     """
     pieces: list[str | Citation] = []
     quoted = Generated("", (), found=False)
-    async for piece in fallback.generate(question, evidence):
+    async for piece in fallback.generate(question, evidence, history):
         if isinstance(piece, Generated):
             quoted = piece
         else:

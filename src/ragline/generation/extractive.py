@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from ragline.concurrency.workers import Workers
+from ragline.conversation import standalone
 from ragline.embedding.base import Embedder
 from ragline.generation import selection
 from ragline.generation.base import Generated
 from ragline.generation.passages import Sentence, is_list_item
-from ragline.types import Citation, Float32, ScoredChunk
+from ragline.types import Citation, Float32, ScoredChunk, Turn
 
 VERSION = 1
 """Rises when the same evidence may give another answer."""
@@ -62,9 +63,14 @@ class ExtractiveGenerator:
         model = hashlib.sha256(self._embedder.fingerprint.encode()).hexdigest()[:16]
         return f"extractive:{VERSION}:{self._max_sentences}:{model}"
 
-    async def generate(self, question: str, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str | Citation | Generated]:
-        """Yields each sentence, its marker and its citation in turn, then the whole. See `Generator.generate`."""
-        chosen = await self._choose(question, evidence)
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
+        """Yields each sentence, its marker and its citation in turn, then the whole. See `Generator.generate`.
+
+        Sentences are chosen for the question with what it refers to.
+        """
+        chosen = await self._choose(standalone(question, history), evidence)
         if not chosen:
             yield NOT_FOUND
             yield Generated(NOT_FOUND, (), found=False)

@@ -345,6 +345,9 @@ class GenerationSettings(Section):
         le=2_000_000,
         description="The longest prompt, in tokens as estimated on the long side; what does not fit is left out, worst hits first.",
     )
+    history_tokens: Whole = Field(
+        1000, ge=0, le=2_000_000, description="How much of the prompt earlier turns of a conversation may take; the oldest are left out."
+    )
     prompt_file: File | None = Field(None, description="A file with your own prompt template: it must have {question} and {documents}.")
     first_token_timeout_s: Seconds = Field(30.0, description="How long the model may take to begin.")
     timeout_s: Seconds = Field(120.0, description="How long the whole answer may take, retries included.")
