@@ -108,9 +108,17 @@ class SchemaTooNewError(ConflictError):
 
 
 class OverloadedError(RaglineError):
-    """Refused at the door; trying again later can help."""
+    """Refused at the door; trying again later can help.
+
+    Attributes:
+        retry_after_s: When that is, where it is known.
+    """
 
     code = "overloaded"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineError(RaglineError):

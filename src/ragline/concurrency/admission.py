@@ -1,0 +1,246 @@
+"""Who may come in? A limit of calls at once, and a short queue before it that never becomes a standing one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from ragline.concurrency.adaptive_limit import AdaptiveLimit
+from ragline.errors import OverloadedError
+
+BURST_S = 0.5
+"""How long one may wait while the queue was empty a moment ago: bursts are served, not refused."""
+
+SHORTEST_WAIT_S = 0.01
+LONGEST_WAIT_S = 1.0
+"""Bounds of how long one may wait once the queue has stood for longer than `BURST_S`; between them, half of what calls take."""
+
+RELIEF_S = 2.0
+"""So long after the last refusal the crowd is over."""
+
+LONGEST_RETRY_S = 60
+
+_FORGET_S = 5.0
+"""How fast the counts of what came through and what was refused fade."""
+
+
+class Admission:
+    """Lets in as many as the limit says; some wait, for no longer than makes sense; the others are refused at once.
+
+    While the queue has been empty within the last `BURST_S`, one may wait that long. Once it has stood for longer, more come
+    than can be served: one waits for a fraction of the time of a call then, and who would not be served within it is refused
+    at the door. First come, first served; who leaves the queue frees its place. Use it on one event loop.
+
+    Source: B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after K. Nichols and V. Jacobson, "Controlling Queue Delay"
+    (CoDel), 2012.
+
+    Args:
+        name: What is asked for, in the message of a refusal.
+        most_waiting: The longest queue.
+        clock: Seconds, never going back.
+
+    Examples:
+        async with await admission.enter("search") as place: ...
+    """
+
+    def __init__(self, name: str, limit: AdaptiveLimit, *, most_waiting: int = 1000, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.limit = limit
+        self._most_waiting = most_waiting
+        self._clock = clock
+        self._queue: deque[_Waiter] = deque()
+        self._gone = 0
+        self._in_flight = 0
+        self._standing_since: float | None = None
+        self._crowded_until = -math.inf
+        self._passed = _Fading(clock)
+        self._turned_away = _Fading(clock)
+        self.admitted = 0
+        self.refused = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many are in."""
+        return self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many wait to come in."""
+        return len(self._queue) - self._gone
+
+    @property
+    def standing_s(self) -> float:
+        """How long the queue has not been empty."""
+        return 0.0 if self._standing_since is None else self._clock() - self._standing_since
+
+    async def enter(self, kind: str) -> Place:
+        """A place inside, to be left again.
+
+        Args:
+            kind: Calls of one kind take about as long as each other; at most 64 kinds are told apart.
+
+        Raises:
+            OverloadedError: There is none soon enough; `retry_after_s` says when to come back.
+        """
+        if not self.waiting and self._in_flight < self.limit.now:
+            return self._let_in(kind)
+        now = self._clock()
+        patience_s = self._patience_s(kind, now)
+        if self.waiting >= self._most_waiting or self._expected_wait_s() > patience_s:
+            raise self._refusal()
+        if self._standing_since is None:
+            self._standing_since = now
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future(), kind, now)
+        self._queue.append(waiter)
+        timer = loop.call_later(patience_s, waiter.give_up)
+        try:
+            admitted = await waiter.place
+        except BaseException:
+            given = waiter.place.result() if waiter.place.done() and not waiter.place.cancelled() else None
+            if given is not None:
+                given.leave(counts=False)  # let in and cancelled in one moment
+            else:
+                self._leave_queue(waiter)
+            raise
+        finally:
+            timer.cancel()
+        if admitted is None:
+            self._leave_queue(waiter)
+            raise self._refusal()
+        return admitted
+
+    def retry_after_s(self) -> int:
+        """When to come back: when those who wait are through, and those who were refused lately, if all came back."""
+        rate = self._passed.count / _FORGET_S
+        if rate <= 0:
+            return 1
+        return max(1, min(LONGEST_RETRY_S, math.ceil((self.waiting + self._in_flight + self._turned_away.count) / rate)))
+
+    def _let_in(self, kind: str) -> Place:
+        self._in_flight += 1
+        self.admitted += 1
+        self.limit.began(self._in_flight)
+        return Place(self, kind, self._clock(), self._in_flight)
+
+    def _left(self, place: Place, counts: bool) -> None:
+        self._in_flight -= 1
+        if counts:
+            self._passed.add()
+            self.limit.ended(place.kind, self._clock() - place._since, place._crowd)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._queue and self._in_flight < self.limit.now:
+            waiter = self._queue.popleft()
+            if waiter.place.done():
+                self._gone -= 1
+            else:
+                waiter.place.set_result(self._let_in(waiter.kind))
+        if not self.waiting:
+            self._standing_since = None
+
+    def _leave_queue(self, waiter: _Waiter) -> None:
+        # It stays in the queue as a dead entry until its turn comes, for taking it from the middle costs as much as the
+        # queue is long.
+        if not waiter.place.done():
+            waiter.place.cancel()
+        self._gone += 1
+        while self._queue and self._queue[0].place.done():
+            self._queue.popleft()
+            self._gone -= 1
+        if not self.waiting:
+            self._standing_since = None
+
+    def _patience_s(self, kind: str, now: float) -> float:
+        if self._standing_since is not None and now - self._standing_since >= BURST_S:
+            self._crowded_until = now + RELIEF_S
+        if now >= self._crowded_until:
+            return BURST_S
+        return max(SHORTEST_WAIT_S, min(LONGEST_WAIT_S, (self.limit.base_s(kind) or BURST_S) / 2))
+
+    def _expected_wait_s(self) -> float:
+        rate = self._passed.count / _FORGET_S
+        return self.waiting / rate if rate > 0 and self._passed.known else 0.0
+
+    def _refusal(self) -> OverloadedError:
+        self.refused += 1
+        self._turned_away.add()
+        if self._clock() < self._crowded_until:
+            self._crowded_until = self._clock() + RELIEF_S
+        retry_after_s = self.retry_after_s()
+        return OverloadedError(
+            f"too many requests at once for {self.name}", hint=f"try again in {retry_after_s} s", retry_after_s=retry_after_s
+        )
+
+
+class Place:
+    """A place inside, until it is left. Leaving twice is harmless.
+
+    Attributes:
+        kind: May still change: what a call turned out to be.
+    """
+
+    __slots__ = ("_admission", "_crowd", "_since", "kind")
+
+    def __init__(self, admission: Admission, kind: str, since: float, crowd: int) -> None:
+        self._admission: Admission | None = admission
+        self.kind = kind
+        self._since = since
+        self._crowd = crowd
+
+    async def __aenter__(self) -> Place:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.leave(counts=kind is None)
+
+    def leave(self, *, counts: bool = True) -> None:
+        """Frees the place.
+
+        Args:
+            counts: Whether how long it took says something of how long such calls take.
+        """
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission._left(self, counts)
+
+
+class _Waiter:
+    __slots__ = ("kind", "place", "since")
+
+    def __init__(self, place: asyncio.Future[Place | None], kind: str, since: float) -> None:
+        self.place = place
+        self.kind = kind
+        self.since = since
+
+    def give_up(self) -> None:
+        if not self.place.done():
+            self.place.set_result(None)
+
+
+class _Fading:
+    """A count that fades: over a steady rate, that rate times `_FORGET_S`, once it has run for as long."""
+
+    __slots__ = ("_at", "_clock", "_count", "_since")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._count = 0.0
+        self._at = self._since = clock()
+
+    @property
+    def known(self) -> bool:
+        return self._clock() - self._since > _FORGET_S
+
+    @property
+    def count(self) -> float:
+        return self._count * math.exp((self._at - self._clock()) / _FORGET_S)
+
+    def add(self) -> None:
+        self._count = self.count + 1
+        self._at = self._clock()

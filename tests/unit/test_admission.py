@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ragline.concurrency.adaptive_limit import AdaptiveLimit
+from ragline.concurrency.admission import BURST_S, Admission
+from ragline.errors import OverloadedError
+from tests.virtual_time import run_in_virtual_time
+
+
+def admission(places: int, **options: int) -> Admission:
+    clock = asyncio.get_running_loop().time
+    return Admission("tests", AdaptiveLimit(places, lowest=1, highest=places, clock=clock), clock=clock, **options)
+
+
+def test_those_who_wait_come_in_by_turns() -> None:
+    async def scene() -> None:
+        door = admission(1)
+        inside = await door.enter("a")
+        order: list[int] = []
+
+        async def come(number: int) -> None:
+            async with await door.enter("a"):
+                order.append(number)
+
+        waiting = [asyncio.create_task(come(number)) for number in range(5)]
+        await asyncio.sleep(0)
+        assert door.waiting == 5
+        inside.leave()
+        await asyncio.gather(*waiting)
+        assert order == [0, 1, 2, 3, 4]
+        assert door.in_flight == door.waiting == 0
+
+    run_in_virtual_time(scene())
+
+
+def test_who_waits_in_vain_is_refused_and_told_when_to_come_back() -> None:
+    async def scene() -> None:
+        door = admission(1)
+        inside = await door.enter("a")
+        came = asyncio.get_running_loop().time()
+        with pytest.raises(OverloadedError) as refused:
+            await door.enter("a")
+        assert asyncio.get_running_loop().time() - came == pytest.approx(BURST_S)
+        assert refused.value.retry_after_s and refused.value.retry_after_s >= 1
+        assert door.waiting == 0 and door.refused == 1
+        inside.leave()
+        async with await door.enter("a"):
+            pass
+
+    run_in_virtual_time(scene())
+
+
+def test_a_queue_has_an_end() -> None:
+    async def scene() -> None:
+        door = admission(1, most_waiting=2)
+        inside = await door.enter("a")
+        waiting = [asyncio.create_task(door.enter("a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await door.enter("a")
+        inside.leave()
+        (await waiting[0]).leave()
+        (await waiting[1]).leave()
+        assert door.in_flight == 0
+
+    run_in_virtual_time(scene())
+
+
+def test_who_leaves_the_queue_frees_its_place() -> None:
+    async def scene() -> None:
+        door = admission(1, most_waiting=2)
+        inside = await door.enter("a")
+        leaving, staying = asyncio.create_task(door.enter("a")), asyncio.create_task(door.enter("a"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        assert door.waiting == 1
+        inside.leave()
+        (await staying).leave()
+        assert door.in_flight == door.waiting == 0
+
+    run_in_virtual_time(scene())
+
+
+def test_who_leaves_in_the_moment_of_being_let_in_keeps_no_place() -> None:
+    async def scene() -> None:
+        door = admission(1)
+        inside = await door.enter("a")
+        waiting = asyncio.create_task(door.enter("a"))
+        await asyncio.sleep(0)
+        inside.leave()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert door.in_flight == 0
+
+    run_in_virtual_time(scene())
+
+
+def test_a_place_is_left_once_whatever_happens_inside() -> None:
+    async def scene() -> None:
+        door = admission(2)
+        place = await door.enter("a")
+        place.leave()
+        place.leave()
+        assert door.in_flight == 0
+        with pytest.raises(ValueError, match="inside"):
+            async with await door.enter("a"):
+                raise ValueError("inside")
+        assert door.in_flight == 0
+
+    run_in_virtual_time(scene())
