@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
-from ragline.engine.engine import MANY
 from ragline.engine.sources import Source
 from ragline.errors import BackendError, RaglineError
 from ragline.generation.base import Generator
@@ -140,7 +139,7 @@ class SyncEngine:
         self,
         questions: Sequence[str],
         *,
-        max_concurrent: int = MANY,
+        max_concurrent: int | None = None,
         top_k: int | None = None,
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
@@ -166,7 +165,7 @@ class SyncEngine:
         self,
         questions: Sequence[str],
         *,
-        max_concurrent: int = MANY,
+        max_concurrent: int | None = None,
         top_k: int | None = None,
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,

@@ -140,6 +140,11 @@ class BatchEmbedder:
         return mine
 
     @property
+    def wrapped(self) -> Embedder:
+        """The embedder that does the work."""
+        return self._embedder
+
+    @property
     def name(self) -> str:
         """The wrapped embedder's."""
         return self._embedder.name

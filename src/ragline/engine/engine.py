@@ -51,9 +51,6 @@ from ragline.types import (
 
 MAX_TOP_K = 1000
 
-MANY = 32
-"""Questions of `ask_many` and `search_many` at once, unless told."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -270,7 +267,7 @@ class Engine:
         self,
         questions: Sequence[str],
         *,
-        max_concurrent: int = MANY,
+        max_concurrent: int | None = None,
         top_k: int | None = None,
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
@@ -281,7 +278,8 @@ class Engine:
         """The hits of each question, in order; in the place of one that failed stands its error, which is not raised.
 
         Args:
-            max_concurrent: How many are searched for at once. All other arguments are those of `search`, for every question.
+            max_concurrent: How many are searched for at once; unset takes `retrieval.max_concurrent`.
+                All other arguments are those of `search`, for every question.
 
         Raises:
             InputError: `questions` is one text, or `max_concurrent` less than 1.
@@ -292,14 +290,14 @@ class Engine:
                 question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode, effort=effort
             )
 
-        return await each_of(questions, one, max_concurrent=max_concurrent)
+        return await each_of(questions, one, max_concurrent=self._at_once(max_concurrent))
 
     @_while_open
     async def ask_many(
         self,
         questions: Sequence[str],
         *,
-        max_concurrent: int = MANY,
+        max_concurrent: int | None = None,
         top_k: int | None = None,
         filter: Mapping[str, Any] | None = None,
         collections: str | Sequence[str] | None = None,
@@ -309,7 +307,8 @@ class Engine:
         """The answer to each question, in order; in the place of one that failed stands its error, which is not raised.
 
         Args:
-            max_concurrent: How many are answered at once. All other arguments are those of `ask`, for every question.
+            max_concurrent: How many are answered at once; unset takes `retrieval.max_concurrent`.
+                All other arguments are those of `ask`, for every question.
 
         Raises:
             InputError: `questions` is one text, or `max_concurrent` less than 1.
@@ -322,7 +321,7 @@ class Engine:
         async def one(question: str) -> Answer:
             return await self.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
 
-        return await each_of(questions, one, max_concurrent=max_concurrent)
+        return await each_of(questions, one, max_concurrent=self._at_once(max_concurrent))
 
     async def stream(
         self,
@@ -456,6 +455,11 @@ class Engine:
         if collection is None:
             scopes += [Scope(self._tenant, info.name) for info in await self._resources.store.collections(self._tenant)]
         await self._asking.clear(scopes)
+        if collection is None and self._resources.vectors is not None:
+            await self._resources.vectors.clear(Scope(self._tenant))
+
+    def _at_once(self, max_concurrent: int | None) -> int:
+        return self.settings.retrieval.max_concurrent if max_concurrent is None else max_concurrent
 
     def _scope(self, collection: str | None) -> Scope:
         return Scope(self._tenant, self.settings.collection if collection is None else collection)

@@ -6,11 +6,15 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ragline.caching.memory import MemoryCache
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
+from ragline.embedding.batch_embedder import BatchEmbedder
 from ragline.embedding.opening import followed, open_embedder
+from ragline.engine.versions import passage_hash
 from ragline.errors import BackendError, DeadlineError, ModelMismatchError, OverloadedError
 from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
@@ -23,7 +27,7 @@ from ragline.retrieval.reranking.base import Reranker
 from ragline.settings import EmbeddingSettings, Settings
 from ragline.storage.base import Store
 from ragline.storage.sqlite import SqliteStore
-from ragline.types import Scope
+from ragline.types import Chunk, Float16, Scope
 
 if TYPE_CHECKING:
     from ragline.reading.web.visit import Visit
@@ -37,6 +41,7 @@ class Resources:
 
     Attributes:
         monitor: What was measured of the requests.
+        vectors: Of what was embedded before, by tenant, model and text; None where nothing is kept.
         question_workers: One thread a core; a local search is one job on one of them.
         bulk_workers: Low priority, for chunking, hashing and embedding while ingesting.
     """
@@ -58,11 +63,16 @@ class Resources:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._unused = asyncio.Event()
-        self._embedders: dict[str, Embedder] = {}
-        self._matched: dict[str, Embedder] = {}
+        self._embedders: dict[str, BatchEmbedder] = {}
+        self._matched: dict[str, BatchEmbedder] = {}
+        self._own: BatchEmbedder | None = None
         self._generators: dict[str, Generator] = {}
         self._reranker: Reranker | None = None
         self._opening = asyncio.Lock()
+        cache = settings.cache
+        self.vectors: MemoryCache[bytes] | None = None
+        if cache.enabled:
+            self.vectors = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=len)
         told = settings.monitoring
         self.monitor = PerformanceMonitor(enabled=told.enabled, track_latency=told.track_latency, track_memory=told.track_memory)
 
@@ -100,6 +110,8 @@ class Resources:
             held.push_async_callback(self.follower.close)
             if self.settings.monitoring.report_interval_s is not None:
                 await held.enter_async_context(self.monitor.reporting(self.settings.monitoring.report_interval_s))
+            if self.own_embedder is not None:
+                self._own = self._shared(self.own_embedder)
             self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:
@@ -113,10 +125,10 @@ class Resources:
                 self._unused.clear()
                 await self._unused.wait()
         finally:
-            for part in (*self._embedders.values(), *self._generators.values(), self._reranker, self.own_embedder, self.own_generator):
+            for part in (*self._embedders.values(), *self._generators.values(), self._reranker, self._own, self.own_generator):
                 if part is not None:
                     held.push_async_callback(part.close)
-            self._embedders, self._matched, self._generators, self._reranker = {}, {}, {}, None
+            self._embedders, self._matched, self._own, self._generators, self._reranker = {}, {}, None, {}, None
             await held.aclose()
 
     @contextmanager
@@ -144,34 +156,34 @@ class Resources:
                 hint="open and use it within one `asyncio.run`; `ragline.open` gives an engine for many threads",
             )
 
-    async def embedder_for(self, scope: Scope) -> Embedder:
+    async def embedder_for(self, scope: Scope) -> BatchEmbedder:
         """The embedder of a collection; for an empty one, the one that the settings name.
 
+        Tenants share its batches and nothing else: what was embedded for one is not known for another.
         Settings that name no model and no precision of their own follow the collection's.
 
         Raises:
             ModelMismatchError: The settings name another model than the collection's.
         """
         head = await self.store.head(scope)
-        known = self._matched.get(head.model)
-        if known is not None:
-            return known
-        embedder = self.own_embedder or await self.open_embedder(followed(self.settings.embedding, head.embedder))
-        if head.model and embedder.fingerprint != head.model:
-            stored = " ".join(value for key, value in head.embedder.items() if key in ("model", "precision"))
-            raise ModelMismatchError(
-                f"the collection {scope.collection!r} was embedded with {stored or 'another model'}, not with {embedder.name}",
-                hint=f"leave embedding.model unset to go on with it, or switch with `ragline reindex --model {embedder.name}`",
-            )
-        self._matched[embedder.fingerprint] = embedder
-        return embedder
+        embedder = self._matched.get(head.model)
+        if embedder is None:
+            embedder = self._own or await self.open_embedder(followed(self.settings.embedding, head.embedder))
+            if head.model and embedder.fingerprint != head.model:
+                stored = " ".join(value for key, value in head.embedder.items() if key in ("model", "precision"))
+                raise ModelMismatchError(
+                    f"the collection {scope.collection!r} was embedded with {stored or 'another model'}, not with {embedder.name}",
+                    hint=f"leave embedding.model unset to go on with it, or switch with `ragline reindex --model {embedder.name}`",
+                )
+            self._matched[embedder.fingerprint] = embedder
+        return embedder.for_tenant(scope.tenant, partial(self._stored, scope.tenant, embedder.fingerprint))
 
-    async def open_embedder(self, settings: EmbeddingSettings) -> Embedder:
+    async def open_embedder(self, settings: EmbeddingSettings) -> BatchEmbedder:
         """The embedder that these settings name, opened once."""
         key = settings.model_dump_json()  # secrets masked: two keys for one model open one embedder
         async with self._opening:
             if key not in self._embedders:
-                self._embedders[key] = await self.question_workers.run(
+                opened = await self.question_workers.run(
                     open_embedder,
                     settings,
                     self.settings.model_cache_dir(),
@@ -180,7 +192,35 @@ class Resources:
                     question_workers=self.question_workers,
                     bulk_workers=self.bulk_workers,
                 )
+                self._embedders[key] = self._shared(opened)
         return self._embedders[key]
+
+    @property
+    def embedders(self) -> Sequence[BatchEmbedder]:
+        """Those that are open."""
+        return [*self._embedders.values(), *([self._own] if self._own is not None else [])]
+
+    def _shared(self, embedder: Embedder) -> BatchEmbedder:
+        """The embedder, for many callers: they share its batches, and its vectors are kept in memory."""
+        if isinstance(embedder, BatchEmbedder):
+            return embedder
+        told = self.settings.embedding
+        return BatchEmbedder(
+            embedder,
+            batch_size=told.batch_texts,
+            max_wait_s=told.batch_wait_s,
+            max_batch_tokens=told.batch_tokens,
+            concurrency=None if embedder.is_local else told.parallel_requests,
+            cache=self.vectors,
+            cache_items=0,
+            workers=self.question_workers,
+        )
+
+    async def _stored(self, tenant: str, model: str, passages: Sequence[str]) -> list[Float16 | None]:
+        """The vectors of passages that the store holds: those of a tenant's documents."""
+        hashes = [passage_hash(Chunk(passage, 0, len(passage))) for passage in passages]
+        found = await self.store.vectors(tenant, model, hashes)
+        return [found.get(hash) for hash in hashes]
 
     def visit_web(self, known: KnownPages) -> Visit:
         """A way to the web for one ingest; it ends with its `async with`."""
@@ -201,6 +241,8 @@ class Resources:
         if generation.generator == "extractive":
             return await self._extractive(scopes[0])
         extractive = await self.extractive_for(scopes)
+        if extractive is not None:  # one for all tenants: it remembers nothing for any
+            extractive = self._quoting((await self.embedder_for(scopes[0])).wrapped)
         async with self._opening:
             key = extractive.fingerprint if extractive is not None else ""
             if key not in self._generators:
@@ -216,7 +258,9 @@ class Resources:
             return None
 
     async def _extractive(self, scope: Scope) -> ExtractiveGenerator:
-        embedder = await self.embedder_for(scope)
+        return self._quoting(await self.embedder_for(scope))
+
+    def _quoting(self, embedder: Embedder) -> ExtractiveGenerator:
         return ExtractiveGenerator(embedder, max_sentences=self.settings.generation.max_sentences, workers=self.question_workers)
 
     async def reranker(self) -> Reranker | None:

@@ -36,6 +36,7 @@ async def process_stats(resources: Resources, asking: Asking) -> dict[str, Any]:
         "process": asdict(report.process) if report.process is not None else None,
         "caches": {kind: _cache(stats) for kind, stats in caches(resources, asking).items()},
         "answers": {step: counts.get(step, 0) for step in ANSWER_STEPS} | {"shared": counts.get("shared", 0)},
+        "embedding": {embedder.name: embedder.get_stats().as_dict() for embedder in resources.embedders},
         "indexer": resources.follower.is_indexer,
     }
     return finite(told)  # type: ignore[no-any-return]
@@ -43,7 +44,10 @@ async def process_stats(resources: Resources, asking: Asking) -> dict[str, Any]:
 
 def caches(resources: Resources, asking: Asking) -> dict[str, CacheStats]:
     """The statistics of each kind of cache, by its name."""
-    return {"results": asking.results.stats(), "answers": asking.answers.stats()}
+    found = {"results": asking.results.stats(), "answers": asking.answers.stats()}
+    if resources.vectors is not None:
+        found["vectors"] = resources.vectors.stats()
+    return found
 
 
 def _cache(stats: CacheStats) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from ragline.concurrency.workers import Workers
+from ragline.concurrency.workers import Workers, drive
 from ragline.conversation import standalone
 from ragline.embedding.base import Embedder
 from ragline.generation import selection
@@ -105,9 +105,13 @@ class ExtractiveGenerator:
 
     async def _embed(self, texts: Sequence[str]) -> Float32:
         """As questions, which have the right of way over ingest and are cut to the window: `(n, dimension)`."""
-        size = _TEXTS_PER_JOB if self._embedder.is_local else max(1, len(texts))  # a server is asked once
-        jobs = [texts[at : at + size] for at in range(0, len(texts), size)]
-        return np.concatenate(await asyncio.gather(*map(self._embedder.embed_questions, jobs)))
+        if not self._embedder.is_local:
+            return await self._embedder.embed_questions(texts)  # a server is asked once
+        jobs = [texts[at : at + _TEXTS_PER_JOB] for at in range(0, len(texts), _TEXTS_PER_JOB)]
+        return np.concatenate(await asyncio.gather(*(self._workers.run(self._embed_here, job) for job in jobs)))
+
+    def _embed_here(self, texts: Sequence[str]) -> Float32:
+        return drive(self._embedder.embed_questions(texts))
 
 
 def _mean_cosine(vectors: Float32) -> float:
