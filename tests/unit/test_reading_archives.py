@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -300,13 +301,30 @@ async def test_too_much_text_is_refused(reader: FileReader, tmp_path: Path) -> N
 
 
 async def test_a_member_that_crashes_the_parser_is_named(tmp_path: Path) -> None:
-    reader = FileReader(ReadingSettings(workers=1, max_memory_bytes=100 * 2**20))
+    reader = FileReader(ReadingSettings(workers=1, timeout_s=200, max_memory_bytes=100 * 2**20))
     try:
         write_zip(tmp_path / "a.zip", {"a.txt": "text", "b.html": b"<p>ab" * 1_000_000})
         message, hint = await refusal(reader, tmp_path / "a.zip")
         assert message == "parsing took more than 100 MB of memory, at 'b.html' in it" and "unpack it" in hint
     finally:
         await reader.close()
+
+
+def truncated_spreadsheet() -> bytes:
+    """An .xls whose directory ends in its first entry: the library that reads it panics."""
+    free, last = 0xFFFFFFFF, 0xFFFFFFFE
+    head = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16) + struct.pack("<5H6x", 0x3E, 3, 0xFFFE, 9, 6)
+    head += struct.pack("<10I", 0, 1, 1, 0, 4096, last, 0, last, 0, 0) + struct.pack("<108I", *[free] * 108)
+    return head + struct.pack("<128I", 0xFFFFFFFD, last, *[free] * 126) + b"R\0o\0"
+
+
+async def test_a_parser_that_panics_costs_its_file_only_and_goes_on(reader: FileReader, tmp_path: Path) -> None:
+    await reader.read(str(write_docx(tmp_path / "a.docx", paragraph("Keys rotate."))))
+    before = reader.pids
+    read = await reader.read(str(write_zip(tmp_path / "a.zip", {"a.xls": truncated_spreadsheet(), "good.txt": b"Good."})))
+    assert read.text == "good.txt\n\nGood."
+    assert read.metadata["unread"] == ["a.xls: it cannot be parsed as application/vnd.ms-excel: it is damaged, or no such file"]
+    assert reader.pids == before
 
 
 # -- anything ----------------------------------------------------------------------------------------------------------

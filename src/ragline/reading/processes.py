@@ -21,6 +21,8 @@ from ragline.reading.parsing.frames import LENGTH, OUT_OF_MEMORY
 from ragline.settings import ReadingSettings
 
 _START_TIMEOUT_S = 60.0
+_DYING_S = 2.0
+"""How long a process that has let go of its pipes may take to end: killed before, it could not say what it died of."""
 _FOLDER = str(Path(__file__).parent)
 # Runs isolated (-I): no user site, no PYTHON* variables, nothing from the working folder. Only this folder and the one
 # with kreuzberg are looked into; `parsing` imports nothing else of ragline.
@@ -65,7 +67,7 @@ class ParserProcess:
         try:
             answer = self._ask(self._running(), path, media_type)
         except EOFError:
-            failure = self._explain(self._end())
+            failure = self._explain(self._end(wait_s=_DYING_S))
             if not served_before or self._closed:
                 raise failure from None
             # A process that served other files may have died of them, or while it was idle: a new one tries again.
@@ -124,12 +126,18 @@ class ParserProcess:
                 ) from exc
         return self._process
 
-    def _end(self) -> int:
-        """Ends and reaps the process; its exit status, negative for a signal."""
+    def _end(self, *, wait_s: float = 0.0) -> int:
+        """Ends and reaps the process; its exit status, negative for a signal.
+
+        Args:
+            wait_s: How long it may take to end by itself.
+        """
         with self._lock:
             process, self._process = self._process, None
         if process is None:
             return 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait_s)
         process.kill()
         status = process.wait()
         for pipe in (process.stdin, process.stdout):

@@ -86,9 +86,9 @@ class Contents:
                 return {"error": f"it is {formats.UNREAD[media_type]} ragline does not read", "hint": _CONVERT, "unsupported": True}
             file.seek(0)
             answer = self._read(file, name, media_type, budget, path)
-        except (MemoryError, LimitError):
+        except (MemoryError, LimitError, SystemExit, KeyboardInterrupt):
             raise
-        except Exception as exc:  # whatever a parser raises concerns this file only
+        except BaseException as exc:  # whatever a parser raises concerns this file only; a panic in Rust is no Exception
             return explain(exc, media_type)
         if "error" in answer:
             return answer

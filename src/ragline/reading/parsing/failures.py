@@ -21,7 +21,7 @@ _OCR_HINT = (
 _NOISE = re.compile(r"^(?:\w*Error: |Invalid PDF: |(?:Extraction|Metadata extraction) failed: |Parsing error: )+")
 
 
-def explain(exc: Exception, media_type: str) -> dict[str, Any]:
+def explain(exc: BaseException, media_type: str) -> dict[str, Any]:
     """`error` and `hint` for what was raised while a file of this type was parsed."""
     message = reason(exc)
     lower = message.lower()
@@ -36,7 +36,7 @@ def explain(exc: Exception, media_type: str) -> dict[str, Any]:
     if "tesseract" in lower or "ocr" in type(exc).__name__.lower():
         return {"error": "it is an image, and there is no text recognition here", "hint": _OCR_HINT}
     said = _NOISE.sub("", message)
-    if " " not in said:
+    if " " not in said or not isinstance(exc, Exception):  # a panic speaks of the parser's own arrays
         said = "it is damaged, or no such file"
     elif "boundar" in lower:
         said = "its pages are damaged, or there are none"
