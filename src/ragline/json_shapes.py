@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
-from ragline.storage.keys import StoredKey
+from ragline.storage.keys import AuditLine, StoredKey
 from ragline.types import Answer, Citation, Finding, IngestReport, ReindexReport, ScoredChunk, SearchResult, Status
 
 
@@ -164,6 +164,18 @@ def key(stored: StoredKey) -> dict[str, Any]:
         "created_at": stored.created_at,
         "last_used_at": stored.last_used_at,
         "revoked_at": stored.revoked_at,
+    }
+
+
+def audit_line(line: AuditLine) -> dict[str, Any]:
+    """Who did what, when (seconds since 1970)."""
+    return {
+        "id": line.id,
+        "at": line.at,
+        "actor": line.actor,
+        "act": line.act,
+        "target": line.target,
+        "details": dict(line.details),
     }
 
 

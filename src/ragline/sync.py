@@ -226,6 +226,10 @@ class SyncEngine:
         """As `Engine.collections`."""
         return self._loop.run(self._engine.collections())
 
+    def create_collection(self, name: str) -> bool:
+        """As `Engine.create_collection`."""
+        return self._loop.run(self._engine.create_collection(name))
+
     def delete_collection(self, name: str) -> bool:
         """As `Engine.delete_collection`."""
         return self._loop.run(self._engine.delete_collection(name))

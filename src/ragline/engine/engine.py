@@ -403,6 +403,14 @@ class Engine:
         return await self._resources.store.collections(self._tenant)
 
     @_while_open
+    async def create_collection(self, name: str) -> bool:
+        """Makes an empty collection for the model that the settings name; False where there is one. `ingest` does so by itself."""
+        scope = Scope(self._tenant, name)
+        embedder = await self._resources.embedder_for(scope)
+        async with self._resources.store.transaction() as transaction:
+            return await transaction.create_scope(scope, model=embedder.fingerprint, embedder=embedder.description)
+
+    @_while_open
     async def delete_collection(self, name: str) -> bool:
         """Deletes a collection with all its documents; False where there was none."""
         async with self._resources.store.transaction() as transaction:

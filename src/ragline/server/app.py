@@ -15,13 +15,14 @@ from ragline.observe.logs import configure_logging
 from ragline.server import errors
 from ragline.server.access import Access
 from ragline.server.draining import drained_first
+from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
-from ragline.server.routes import asking, health
+from ragline.server.routes import asking, collections, docs, health, tenants
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
 
-ROUTERS = (health.router, asking.router)
+ROUTERS = (asking.router, collections.router, tenants.router, health.router, docs.router)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | None = None) -> FastAPI:
@@ -46,13 +47,12 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
             with drained_first(state.stop, settings.server.drain_s):
                 yield
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="ragline",
         version=__version__,
         summary="Documents in, cited answers out.",
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
     )
     app.state.ragline = state

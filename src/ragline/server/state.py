@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 
 from ragline.engine import Engine
+from ragline.server.clearing import follow_clears
 from ragline.settings import Settings
 from ragline.storage.keys import Keys, StoredKey
 
@@ -60,12 +62,15 @@ class ServerState:
         """Holds the engine open while it lasts."""
         async with self._open_engine(self.settings) as engine:
             self._engine = engine
+            following = asyncio.create_task(follow_clears(engine))
             try:
                 if not await self.keys.in_force():
                     _log.warning("there are no keys (`ragline keys create`): everyone on this machine may do everything, others nothing")
                 yield
             finally:
                 self.stopping = True
+                following.cancel()
+                await asyncio.wait((following,))
                 self._engine = None
 
     async def note_use(self, key: StoredKey) -> None:

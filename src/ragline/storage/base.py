@@ -193,6 +193,10 @@ class Transaction(Protocol):
         """
         ...
 
+    async def create_scope(self, scope: Scope, *, model: str, embedder: Mapping[str, str]) -> bool:
+        """Makes an empty collection for vectors of this model (`put` does so by itself); False where there is one."""
+        ...
+
     async def delete_scope(self, scope: Scope) -> bool:
         """Deletes a collection with everything in it; False where there was none.
 

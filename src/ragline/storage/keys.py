@@ -104,6 +104,10 @@ class Keys(Protocol):
         """Writes an audit line."""
         ...
 
+    async def acts_since(self, act: str, after: int | None) -> Sequence[AuditLine]:
+        """The lines of one act, of all tenants, of ids above `after`, the oldest first; with None, only the newest line of any act."""
+        ...
+
     async def audited(self, tenant: str, *, before: int | None = None, limit: int = 100) -> Sequence[AuditLine]:
         """The tenant's audit lines, the newest first: at most `limit`, of ids below `before`."""
         ...

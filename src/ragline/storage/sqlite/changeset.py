@@ -148,6 +148,14 @@ class Changeset:
             state.changed = True
         return [key for key in dict.fromkeys(ids) if key in stored]
 
+    def create_scope(self, scope: Scope, model: str, embedder: Mapping[str, str]) -> bool:
+        """See `Transaction.create_scope`."""
+        state = self._state(scope)
+        if state.live:
+            return False
+        state.model, state.embedder, state.live, state.changed = model, embedder_to_json(embedder), 1, True
+        return True
+
     def delete_scope(self, scope: Scope) -> bool:
         """See `Transaction.delete_scope`. Views rebuild, which is cheaper than a tombstone for each row."""
         job_rows.cancel_deleted(self._connection, scope, None, time.time())

@@ -87,6 +87,10 @@ class SqliteKeys:
         await self._store.write(_append, line)
         _tell(line)
 
+    async def acts_since(self, act: str, after: int | None) -> Sequence[AuditLine]:
+        """The lines of one act, of all tenants, of ids above `after`; with None, only the newest line of any act."""
+        return await self._store.read(_newest) if after is None else await self._store.read(_acts_since, act, after)
+
     async def audited(self, tenant: str, *, before: int | None = None, limit: int = 100) -> Sequence[AuditLine]:
         """The tenant's audit lines, the newest first."""
         return await self._store.read(_audited, tenant, before if before is not None else 2**63 - 1, limit)
@@ -162,9 +166,24 @@ def _append(connection: apsw.Connection, line: _Line) -> None:
     )
 
 
+_LINE = "SELECT id, at, tenant, actor, act, target, details FROM audit "
+_LINES_OF_TENANT = _LINE + "WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"
+_LINES_OF_ACT = _LINE + "WHERE act = ? AND id > ? ORDER BY id LIMIT 10000"
+_NEWEST_LINE = _LINE + "ORDER BY id DESC LIMIT 1"
+
+
 def _audited(connection: apsw.Connection, tenant: str, before: int, limit: int) -> list[AuditLine]:
-    sql = "SELECT id, at, tenant, actor, act, target, details FROM audit WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"
-    return [
-        AuditLine(id, at, whose, actor, act, target, json.loads(details))
-        for id, at, whose, actor, act, target, details in query(connection, sql, (tenant, before, limit))
-    ]
+    return [_line(row) for row in query(connection, _LINES_OF_TENANT, (tenant, before, limit))]
+
+
+def _acts_since(connection: apsw.Connection, act: str, after: int) -> list[AuditLine]:
+    return [_line(row) for row in query(connection, _LINES_OF_ACT, (act, after))]
+
+
+def _newest(connection: apsw.Connection) -> list[AuditLine]:
+    return [_line(row) for row in query(connection, _NEWEST_LINE)]
+
+
+def _line(row: tuple[int, float, str, str, str, str, str]) -> AuditLine:
+    id, at, tenant, actor, act, target, details = row
+    return AuditLine(id, at, tenant, actor, act, target, json.loads(details))

@@ -69,6 +69,10 @@ class SqliteTransaction:
         """Deletes documents; returns the ids that were there."""
         return await self._turn.run(self._changeset.delete, scope, ids)
 
+    async def create_scope(self, scope: Scope, *, model: str, embedder: Mapping[str, str]) -> bool:
+        """Makes an empty collection; False where there is one."""
+        return await self._turn.run(self._changeset.create_scope, scope, model, embedder)
+
     async def delete_scope(self, scope: Scope) -> bool:
         """Deletes a collection with everything in it; False where there was none."""
         return await self._turn.run(self._changeset.delete_scope, scope)

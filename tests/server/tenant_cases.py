@@ -1,0 +1,63 @@
+"""For every route, what one tenant sends to get at what is another's. A new route needs a case here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MINE = "acme"
+COLLECTION = "acme-plans"
+DOCUMENT = "acme-vault"
+SECRET = "zanzibar"
+QUESTION = "What is the password of the vault?"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is sent, and the statuses that may come back.
+
+    Attributes:
+        names_it: Whether what is sent names the other's thing, so that the answer may name it too, as not being there.
+    """
+
+    statuses: set[int]
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    names_it: bool = False
+
+
+def _asked(**more: Any) -> dict[str, Any]:
+    return {"json": {"query": QUESTION, **more}}
+
+
+_THERE = {"collections": [COLLECTION]}
+
+CASES: Mapping[str, tuple[Case, ...]] = {
+    "POST /api/v1/search": (Case({200}, _asked()), Case({404}, _asked(**_THERE), names_it=True)),
+    "POST /api/v1/query": (
+        Case({200}, _asked()),
+        Case({404}, _asked(**_THERE), names_it=True),
+        Case({200}, _asked(stream=True)),
+        Case({200, 404}, _asked(stream=True, **_THERE), names_it=True),
+    ),
+    "POST /api/v1/query/batch": (Case({200}, {"json": {"queries": [{"query": QUESTION}, {"query": QUESTION, **_THERE}]}}, names_it=True),),
+    "GET /api/v1/collections": (Case({200}),),
+    "POST /api/v1/collections": (Case({201}, {"json": {"name": "acme-other"}}), Case({201}, {"json": {"name": COLLECTION}}, names_it=True)),
+    "GET /api/v1/collections/{name}": (
+        Case({404}, path={"name": "acme-secret-plans"}),
+        Case({200}, path={"name": COLLECTION}, names_it=True),
+    ),
+    "DELETE /api/v1/collections/{name}": (
+        Case({200}, path={"name": COLLECTION}, names_it=True),
+        Case({404}, path={"name": COLLECTION}, names_it=True),
+    ),
+    "GET /api/v1/cache": (Case({200}),),
+    "DELETE /api/v1/cache": (Case({200}),),
+    "GET /api/v1/stats": (Case({200}),),
+    "GET /api/v1/audit": (Case({200}, names_it=True),),
+}
+
+UNSCOPED = {"GET /livez", "GET /readyz", "GET /health", "GET /healthz"}
+"""What tells of no tenant."""
