@@ -18,7 +18,19 @@ from ragline.observe.performance import PerformanceMonitor
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
-from ragline.types import Answer, Effort, Finding, IngestProgress, IngestReport, ReindexReport, SearchResult, Status, StreamEvent, Turn
+from ragline.types import (
+    Answer,
+    Effort,
+    Embeddings,
+    Finding,
+    IngestProgress,
+    IngestReport,
+    ReindexReport,
+    SearchResult,
+    Status,
+    StreamEvent,
+    Turn,
+)
 
 T = TypeVar("T")
 
@@ -201,6 +213,10 @@ class SyncEngine:
             question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort, history=history
         )
         return self._loop.iterate(events)
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None, collection: str | None = None) -> Embeddings:
+        """As `Engine.embed`."""
+        return self._loop.run(self._engine.embed(texts, model=model, collection=collection))
 
     def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
         """As `Engine.documents`."""

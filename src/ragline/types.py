@@ -310,6 +310,20 @@ class StreamEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Texts as vectors.
+
+    Attributes:
+        vectors: `(n, dimension)`, unit length, in the order of the texts.
+        tokens: How many each text has, special ones included; an estimate where the model's tokenizer is not at hand.
+    """
+
+    model: str
+    vectors: Float32
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SkippedSource:
     """A file met while walking a folder that ingest does not read."""
 

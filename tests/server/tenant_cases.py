@@ -32,6 +32,10 @@ def _asked(**more: Any) -> dict[str, Any]:
     return {"json": {"query": QUESTION, **more}}
 
 
+def _chat(**more: Any) -> dict[str, Any]:
+    return {"json": {"model": "ragline", "messages": [{"role": "user", "content": QUESTION}], **more}}
+
+
 _THERE = {"collections": [COLLECTION]}
 
 CASES: Mapping[str, tuple[Case, ...]] = {
@@ -43,6 +47,15 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case({200, 404}, _asked(stream=True, **_THERE), names_it=True),
     ),
     "POST /api/v1/query/batch": (Case({200}, {"json": {"queries": [{"query": QUESTION}, {"query": QUESTION, **_THERE}]}}, names_it=True),),
+    "POST /v1/chat/completions": (
+        Case({200}, _chat()),
+        Case({200}, _chat(stream=True)),
+        Case({404}, _chat(model=COLLECTION), names_it=True),
+        Case({404}, _chat(model=COLLECTION, stream=True), names_it=True),
+    ),
+    "GET /v1/models": (Case({200}),),
+    "GET /v1/models/{model}": (Case({200}, path={"model": "ragline"}), Case({404}, path={"model": COLLECTION}, names_it=True)),
+    "POST /v1/embeddings": (Case({200}, {"json": {"model": "hash", "input": QUESTION}}),),
     "GET /api/v1/collections": (Case({200}),),
     "POST /api/v1/collections": (Case({201}, {"json": {"name": "acme-other"}}), Case({201}, {"json": {"name": COLLECTION}}, names_it=True)),
     "GET /api/v1/collections/{name}": (

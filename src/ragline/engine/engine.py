@@ -15,6 +15,7 @@ from ragline.chunking.chunker import Chunker
 from ragline.conversation import conversation, standalone
 from ragline.embedding.base import Embedder
 from ragline.engine.asking import Asking
+from ragline.engine.embedding import embed_texts, embedder_named
 from ragline.engine.health import check_health, read_status
 from ragline.engine.ingestion import Ingestion
 from ragline.engine.many import each_of
@@ -37,6 +38,7 @@ from ragline.types import (
     Answer,
     Document,
     Effort,
+    Embeddings,
     Finding,
     IngestProgress,
     IngestReport,
@@ -353,6 +355,21 @@ class Engine:
             raise
         finally:
             flush(self.monitor, record, ended)
+
+    @_while_open
+    async def embed(self, texts: Sequence[str], *, model: str | None = None, collection: str | None = None) -> Embeddings:
+        """Texts as vectors, as questions are embedded; a text longer than the model's window is refused.
+
+        Args:
+            model: A model that a collection of this tenant was embedded with; unset takes the collection's.
+
+        Raises:
+            NotFoundError: No collection uses this model. None is opened for its name.
+        """
+        if isinstance(texts, str):
+            raise InputError("texts is one text", hint="pass a list of them")
+        embedder = await embedder_named(self._resources, self._scope(collection), model)
+        return await embed_texts(self._resources, embedder, texts)
 
     @_while_open
     async def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:

@@ -17,12 +17,12 @@ from ragline.server.access import Access
 from ragline.server.draining import drained_first
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
-from ragline.server.routes import asking, collections, docs, health, tenants
+from ragline.server.routes import asking, collections, docs, health, openai, tenants
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
 
-ROUTERS = (asking.router, collections.router, tenants.router, health.router, docs.router)
+ROUTERS = (asking.router, collections.router, tenants.router, openai.router, health.router, docs.router)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | None = None) -> FastAPI:

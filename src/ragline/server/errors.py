@@ -56,6 +56,16 @@ class HttpError(RaglineError):
         self.headers = dict(headers or {})
 
 
+class InvalidBodyError(InputError):
+    """A body that does not fit the schema.
+
+    Attributes:
+        param: The first place in it that does not.
+    """
+
+    param: str | None = None
+
+
 def status_of(error: RaglineError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, HttpError):
@@ -77,6 +87,8 @@ def shown(error: RaglineError) -> RaglineError:
 def error_response(path: str, error: RaglineError) -> Response:
     """The answer that tells of an error."""
     status, told = status_of(error), shown(error)
+    if status == 422 and path.startswith("/v1/"):  # OpenAI has 400 for all that its caller can mend
+        status = 400
     headers = told.headers if isinstance(told, HttpError) else {}
     return Response(error_body(path, status, told), status, headers, "application/json")
 
@@ -87,7 +99,7 @@ def error_body(path: str, status: int, error: RaglineError) -> bytes:
     if path.startswith("/v1/"):
         kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
         message = f"{error.message} ({error.hint})" if error.hint else error.message
-        shape = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
+        shape = {"error": {"message": message, "type": kind, "param": getattr(error, "param", None), "code": error.code}}
     return json.dumps(shape).encode()
 
 
@@ -116,7 +128,9 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
-        return error_response(request.url.path, InputError("; ".join(faults), hint="/docs shows what this address takes"))
+        refusal = InvalidBodyError("; ".join(faults), hint="/docs shows what this address takes")
+        refusal.param = _place(error.errors()[0]["loc"]) if faults else None
+        return error_response(request.url.path, refusal)
 
     app.add_exception_handler(RaglineError, raised)
     app.add_exception_handler(HTTPException, refused)

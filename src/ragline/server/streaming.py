@@ -39,6 +39,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams until there is no more to say, or nobody to say it to."""
+        try:
+            await self._stream(receive, send)
+        finally:
+            await self._pieces.aclose()
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
@@ -72,7 +78,6 @@ class EventStream(Response):
             if next_piece is not None:
                 next_piece.cancel()
                 await asyncio.wait((next_piece,))
-            await self._pieces.aclose()
 
 
 async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:

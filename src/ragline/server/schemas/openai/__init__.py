@@ -1,0 +1,1 @@
+"""The JSON of OpenAI's API, as far as it is spoken here."""
