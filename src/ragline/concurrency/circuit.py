@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ragline.errors import DeadlineError, OverloadedError
+from ragline.errors import BackendError, DeadlineError, OverloadedError
 
 T = TypeVar("T")
 
 _MOST_STUCK = 16
 """Calls that went on after they were cancelled; with more, none is begun."""
+
+_SILENCE_S = 5.0
+"""A server that did not answer for so long, until its caller gave up, has failed."""
 
 
 class Circuit:
@@ -23,10 +27,12 @@ class Circuit:
     Args:
         failures: So many in a row open it.
         rest_s: How long nothing is asked then, and after each further failure.
+        name: What it stands before, for people.
         clock: Seconds, never going back.
     """
 
-    def __init__(self, failures: int, rest_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, failures: int, rest_s: float, *, name: str = "the service", clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
         self.rest_s = rest_s
         self._most = failures
         self._clock = clock
@@ -37,6 +43,11 @@ class Circuit:
     def open(self) -> bool:
         """Whether it failed so often that it is asked for trial only."""
         return self._in_a_row >= self._most
+
+    @property
+    def hint(self) -> str:
+        """What to tell whoever is refused."""
+        return f"see that its server is up: it is left alone for now, and tried again every {self.rest_s:g} s"
 
     def allows(self) -> bool:
         """Whether to ask now; how it went is to be reported. A trial whose outcome nobody reports is repeated after `rest_s`."""
@@ -57,6 +68,38 @@ class Circuit:
         self._in_a_row += 1
         if self.open:
             self._rests_until = self._clock() + self.rest_s
+
+
+@contextmanager
+def watched(circuit: Circuit, *, asks_anyway: bool = False) -> Iterator[None]:
+    """One call of a server, whose outcome the circuit hears.
+
+    A server that is busy has not failed; one that refuses what it was sent is up. A caller that leaves early says nothing.
+
+    Args:
+        asks_anyway: Whether the call is made while the circuit is open, too.
+
+    Raises:
+        BackendError: The circuit is open; the server was not asked.
+    """
+    if not asks_anyway and not circuit.allows():
+        raise BackendError(f"{circuit.name} failed again and again", hint=circuit.hint)
+    asked = time.monotonic()
+    try:
+        yield
+    except (BackendError, DeadlineError):
+        circuit.failed()
+        raise
+    except OverloadedError:
+        raise
+    except asyncio.CancelledError:
+        if time.monotonic() - asked >= _SILENCE_S:
+            circuit.failed()
+        raise
+    except Exception:
+        circuit.succeeded()
+        raise
+    circuit.succeeded()
 
 
 class GuardedCalls:

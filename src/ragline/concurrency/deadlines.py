@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
 from ragline.errors import DeadlineError
@@ -40,7 +41,7 @@ def check_deadline() -> None:
     """Raises DeadlineError where no time is left: what nobody waits for any more is not begun."""
     left_s = remaining_s()
     if left_s is not None and left_s <= 0:
-        raise DeadlineError("the time for this request is over", hint="allow it more time, or try again when there is less to do")
+        raise _over()
 
 
 def capped_s(limit_s: float, *, share: float = 1.0) -> float:
@@ -59,9 +60,30 @@ def capped_s(limit_s: float, *, share: float = 1.0) -> float:
     return min(limit_s, left_s * share)
 
 
+@asynccontextmanager
+async def within_deadline() -> AsyncIterator[None]:
+    """Ends what runs within, with DeadlineError, when no time is left."""
+    left_s = remaining_s()
+    if left_s is None:
+        yield
+        return
+    limit = asyncio.timeout(left_s)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _over() from None
+
+
 def size_of_deadline() -> int | None:
     """Equal for deadlines of about the same length: callers whose sizes differ should not share a computation, for it keeps the
     deadline of the one who began it. None for no deadline; each size is twice the one before.
     """
     left_s = remaining_s()
     return None if left_s is None else math.ceil(math.log2(max(left_s, 0.001)))
+
+
+def _over() -> DeadlineError:
+    return DeadlineError("the time for this request is over", hint="allow it more time, or try again when there is less to do")

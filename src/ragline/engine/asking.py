@@ -15,18 +15,22 @@ from dataclasses import replace
 
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
+from ragline.concurrency.deadlines import size_of_deadline, within_deadline
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
 from ragline.engine.answering import gather_evidence, stages_of, without_language_model, write_answer
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
+from ragline.errors import DeadlineError
 from ragline.generation.base import Generator, evidence_fingerprint
 from ragline.observe.records import RequestRecord
 from ragline.observe.request_ids import request
 from ragline.observe.tally import Tally
 from ragline.types import Answer, Effort, Float32, Scope, ScoredChunk, SearchResult, StreamEvent
 
-_Flight = tuple[Scope, str, tuple[int, ...], Effort]
-"""What callers share a computation by: the question with all its result depends on, the LSNs they arrived at, the effort."""
+_Flight = tuple[Scope, str, tuple[int, ...], Effort, int | None]
+"""What callers share a computation by: the question with all its result depends on, the LSNs they arrived at, the effort, and about
+how much time they have: the computation keeps to the deadline of the one who began it.
+"""
 
 
 class Asking:
@@ -66,16 +70,22 @@ class Asking:
             self.tally.add(asked.scope.tenant, "search_hit")
             return replace(kept[1], timings=record.timings())
         record.mark("cache")
-        flight = (asked.scope, asked.key, lsns, search.effort)
+        flight = (asked.scope, asked.key, lsns, search.effort, size_of_deadline())
         joined = flight in self._searches
         self.tally.add(asked.scope.tenant, "search_shared" if joined else "search_miss")
-        result = await self._searches.run(flight, lambda: self._searched(search, asked))
+        async with within_deadline():
+            try:
+                result = await self._searches.run(flight, lambda: self._searched(search, asked))
+            except DeadlineError:
+                if not joined:
+                    raise
+                result = await self._searches.run(flight, lambda: self._searched(search, asked))  # it had less time than we have
         _mark_whole(record, result.timings, joined=joined)
         return replace(result, timings=record.timings())
 
     async def answer(self, search: Search, record: RequestRecord) -> Answer:
         """The answer to a question, whole; arguments as of `search`."""
-        async with aclosing(self.events(search, record)) as events:
+        async with within_deadline(), aclosing(self.events(search, record)) as events:
             async for event in events:
                 if event.kind == "answer":
                     assert isinstance(event.data, Answer)
@@ -126,7 +136,7 @@ class Asking:
     def _shared(self, search: Search, lsns: tuple[int, ...]) -> tuple[bool, SharedStream[StreamEvent]]:
         """Whether that answer is under way already, and its steps."""
         asked = self._answering(search)
-        flight = (asked.scope, asked.key, lsns, search.effort)
+        flight = (asked.scope, asked.key, lsns, search.effort, size_of_deadline())
         shared = self._streams.get(flight)
         if shared is not None and not shared.done and not shared.abandoned:
             self.tally.add(asked.scope.tenant, "shared")

@@ -99,6 +99,11 @@ async def check_health(resources: Resources, tenant: str, *, verify: bool) -> Se
     if _fault_of_store(settings.data_dir) is not None:  # of an open engine: it was there
         findings.append(Finding("error", f"the data folder {settings.data_dir} cannot be read: its store is gone", "put it back"))
     findings += await _services(resources, Scope(tenant, settings.collection))
+    findings += [
+        Finding("warning", f"{name} failed again and again: this process leaves it alone for now", "see that it is up")
+        for name, alone in resources.circuits().items()
+        if alone
+    ]
     findings += await _looked_at("the collections", lambda: _collections(resources, tenant))
     if verify:
         findings += await _looked_at("the files", lambda: _verify(resources))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ragline.caching.memory import MemoryCache
+from ragline.concurrency.circuit import Circuit
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
 from ragline.embedding.batch_embedder import BatchEmbedder
+from ragline.embedding.guarded import GuardedEmbedder
 from ragline.embedding.opening import followed, open_embedder
 from ragline.engine.versions import passage_hash
 from ragline.errors import BackendError, DeadlineError, ModelMismatchError, OverloadedError
@@ -31,6 +33,10 @@ from ragline.types import Chunk, Float16, Scope
 
 if TYPE_CHECKING:
     from ragline.reading.web.visit import Visit
+
+CIRCUIT_FAILURES = 5
+CIRCUIT_REST_S = 10.0
+"""After so many failed calls in a row a server is left alone for so long at a time, until a trial succeeds."""
 
 INGEST_NICENESS = 10
 """Ingest and indexing threads give way to questions by this much, where the system can."""
@@ -68,6 +74,7 @@ class Resources:
         self._own: BatchEmbedder | None = None
         self._generators: dict[str, Generator] = {}
         self._reranker: Reranker | None = None
+        self._circuits: dict[str, Circuit] = {}
         self._opening = asyncio.Lock()
         cache = settings.cache
         self.vectors: MemoryCache[bytes] | None = None
@@ -192,6 +199,8 @@ class Resources:
                     question_workers=self.question_workers,
                     bulk_workers=self.bulk_workers,
                 )
+                if not opened.is_local:
+                    opened = GuardedEmbedder(opened, self.circuit("the embedding server"))
                 self._embedders[key] = self._shared(opened)
         return self._embedders[key]
 
@@ -247,7 +256,8 @@ class Resources:
             key = extractive.fingerprint if extractive is not None else ""
             if key not in self._generators:
                 workers = self.question_workers
-                self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers)
+                circuit = self.circuit("the language model's server")
+                self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers, circuit)
         return self._generators[key]
 
     async def extractive_for(self, scopes: Sequence[Scope]) -> ExtractiveGenerator | None:
@@ -269,9 +279,10 @@ class Resources:
             return self._reranker
         async with self._opening:
             if self._reranker is None:
+                from ragline.retrieval.reranking.guarded import GuardedReranker
                 from ragline.retrieval.reranking.opening import open_reranker
 
-                self._reranker = await self.question_workers.run(
+                reranker = await self.question_workers.run(
                     open_reranker,
                     self.settings.rerank,
                     self.settings.pool,
@@ -279,17 +290,30 @@ class Resources:
                     self._announce,
                     workers=self.question_workers,
                 )
+                if reranker is not None and not reranker.is_local:
+                    reranker = GuardedReranker(reranker, self.circuit("the rerank server"))
+                self._reranker = reranker
         return self._reranker
 
+    def circuit(self, name: str) -> Circuit:
+        """The circuit before a server."""
+        return self._circuits.setdefault(name, Circuit(CIRCUIT_FAILURES, CIRCUIT_REST_S, name=name))
 
-def open_chat_generator(settings: Settings, fallback: Generator | None, workers: Workers) -> Generator:
+    def circuits(self) -> Mapping[str, bool]:
+        """The servers asked so far, and whether each is left alone because it failed again and again."""
+        return {name: circuit.open for name, circuit in self._circuits.items()}
+
+
+def open_chat_generator(settings: Settings, fallback: Generator | None, workers: Workers, circuit: Circuit | None = None) -> Generator:
     """The generator with a language model that the settings name; see `generation.opening.open_generator`."""
     # Imported here, on a worker: the language models' clients take long to import.
     from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
     from ragline.generation.opening import open_generator
 
     count_tokens = EstimatedTokenizer().count
-    return open_generator(settings.generation, settings.pool, count_tokens=count_tokens, fallback=fallback, workers=workers)
+    return open_generator(
+        settings.generation, settings.pool, count_tokens=count_tokens, fallback=fallback, workers=workers, circuit=circuit
+    )
 
 
 def _cores() -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from pyroaring import BitMap64
 
+from ragline.concurrency.deadlines import capped_s, check_deadline, remaining_s
 from ragline.concurrency.workers import drive
 from ragline.embedding.base import Embedder
 from ragline.engine.resources import Resources
@@ -212,6 +213,7 @@ class Search:
         self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], course: _Course, queued: float
     ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
         """Embeds, searches and fetches. With local parts it never suspends and runs as one job on a worker."""
+        check_deadline()  # it may have waited long for a thread
         started = time.perf_counter()
         vector = await self._vector(embedder, course) if embedder is not None else None
         embedded = time.perf_counter()
@@ -238,11 +240,23 @@ class Search:
     async def _vector(self, embedder: Embedder, course: _Course) -> Float32 | None:
         if embedder.fingerprint not in course.vectors:
             try:
-                course.vectors[embedder.fingerprint] = (await embedder.embed_questions([self.question]))[0]
+                course.vectors[embedder.fingerprint] = await self._embedded(embedder)
             except _DOWN as error:
                 course.go_without(error, remote=not embedder.is_local)
                 return None
         return course.vectors[embedder.fingerprint]
+
+    async def _embedded(self, embedder: Embedder) -> Float32:
+        if embedder.is_local or (left_s := remaining_s()) is None:
+            vectors = await embedder.embed_questions([self.question])
+        else:
+            try:
+                async with asyncio.timeout(left_s / 2):  # the rest is for the search by words
+                    vectors = await embedder.embed_questions([self.question])
+            except TimeoutError as error:
+                raise DeadlineError("the embedding server did not answer in the time that this request has") from error
+        vector: Float32 = vectors[0]
+        return vector
 
     def _diversified(self, ranked: Ranked, mmr_lambda: float) -> Ranked:
         assert ranked.vectors is not None
@@ -261,7 +275,7 @@ class Search:
         timings: dict[str, float],
     ) -> tuple[Sequence[ScoredChunk], tuple[str, ...]]:
         """The `top_k` of the hits by a closer look, and by what they add to each other where that is set."""
-        timeout_s, mmr_lambda = resources.settings.rerank.timeout_s, course.mmr_lambda
+        timeout_s, mmr_lambda = capped_s(resources.settings.rerank.timeout_s, share=0.5), course.mmr_lambda
         started = time.perf_counter()
         found = await rerank_hits(reranker, self.question, hits, candidates=course.rerank_candidates, timeout_s=timeout_s)
         reranked = time.perf_counter()

@@ -37,6 +37,7 @@ async def process_stats(resources: Resources, asking: Asking) -> dict[str, Any]:
         "caches": {kind: _cache(stats) for kind, stats in caches(resources, asking).items()},
         "answers": {step: counts.get(step, 0) for step in ANSWER_STEPS} | {"shared": counts.get("shared", 0)},
         "embedding": {embedder.name: embedder.get_stats().as_dict() for embedder in resources.embedders},
+        "servers": {name: "left alone" if alone else "asked" for name, alone in resources.circuits().items()},
         "indexer": resources.follower.is_indexer,
     }
     return finite(told)  # type: ignore[no-any-return]

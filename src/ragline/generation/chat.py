@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from ragline.concurrency.deadlines import capped_s
 from ragline.concurrency.retries import Retries, retried
 from ragline.concurrency.workers import Workers
 from ragline.errors import BackendError, DeadlineError, RaglineError
@@ -34,6 +35,9 @@ _ATTEMPTS = 3
 """Somebody waits: a server that is down is asked no more often, however much time is left."""
 
 _FIRST_WAIT_S = 0.2
+
+_SHARE_OF_DEADLINE = 0.85
+"""The rest of the time that a request has is for the quotations that may have to stand in."""
 
 _TOKEN_CHARACTERS = 64
 """No token is longer in the mean: a server that goes on for longer does not keep to `max_tokens`."""
@@ -107,7 +111,7 @@ class ChatGenerator:
         told = _Told()
         writing: _Writing | None = None
         try:
-            ends = time.monotonic() + self._settings.timeout_s
+            ends = time.monotonic() + capped_s(self._settings.timeout_s, share=_SHARE_OF_DEADLINE)
             asked = await self._workers.run(self._prompts.build, question, evidence, history)
             writing = await self._begin(asked, ends)
             try:

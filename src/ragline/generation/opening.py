@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ragline.concurrency.circuit import Circuit
 from ragline.concurrency.workers import Workers
 from ragline.errors import MissingExtraError, SettingsError
 from ragline.generation.base import Generator
@@ -18,6 +19,7 @@ def open_generator(
     count_tokens: Callable[[str], int],
     fallback: Generator | None,
     workers: Workers,
+    circuit: Circuit | None = None,
 ) -> Generator:
     """The generator that the settings name, with a language model. Imports what it needs, which takes a moment.
 
@@ -25,14 +27,19 @@ def open_generator(
         count_tokens: How many tokens a text has, estimated on the long side.
         fallback: Quotes instead where the model fails and `settings.fallback` is set. Stays the caller's to close.
         workers: Where prompts are made and quotations are chosen. Stay the caller's to close.
+        circuit: Stands before the model's server.
 
     Raises:
         SettingsError: The model is not named, the key that its server wants is missing, or the template is none.
         MissingExtraError: The model's extra is not installed.
     """
     from ragline.generation.chat import ChatGenerator
+    from ragline.generation.guarded import GuardedChatModel
 
-    return ChatGenerator(open_chat_model(settings, pool), count_tokens, settings, fallback, workers=workers)
+    model = open_chat_model(settings, pool)
+    if circuit is not None:
+        model = GuardedChatModel(model, circuit, silence_s=0.9 * settings.first_token_timeout_s)
+    return ChatGenerator(model, count_tokens, settings, fallback, workers=workers)
 
 
 def open_chat_model(settings: GenerationSettings, pool: PoolSettings) -> ChatModel:
