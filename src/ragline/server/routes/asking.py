@@ -25,7 +25,13 @@ from ragline.types import StreamEvent
 router = APIRouter(prefix="/api/v1", route_class=GuardedRoute, tags=["asking"])
 
 _BATCH_PARALLEL = 4
-_STREAMED = {"text/event-stream": {"schema": {"type": "string"}, "example": 'event: token\ndata: "Keys rotate"\n\n'}}
+_EVENT = {
+    "type": "object",
+    "description": "Each event; its data is JSON.",
+    "properties": {"event": {"enum": ["hits", "token", "citation", "answer", "error"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+_STREAMED = {"text/event-stream": {"schema": _EVENT, "example": 'event: token\ndata: "Keys rotate"\n\n'}}
 
 
 @router.post("/search", response_model=SearchReply, summary="Find passages", **operation("read", 404, 409, *WITH_BODY))

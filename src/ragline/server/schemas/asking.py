@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ragline.server.schemas.errors import ErrorBody
 
 _FILTER = {"lang": "en", "year": {"gte": 2020}}
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""JSON has one kind of number: 5.0 is 5."""
 
 
 class RequestBody(BaseModel):
@@ -21,7 +29,7 @@ class SearchRequest(RequestBody):
     """What to look for, and where."""
 
     query: str = Field(min_length=1, description="In words.", examples=["How do I rotate keys?"])
-    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    top_k: Annotated[WholeNumber, Field(ge=1, le=1000)] | None = Field(
         None, description="How many hits; unset takes retrieval.top_k, for answers retrieval.evidence."
     )
     collections: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
