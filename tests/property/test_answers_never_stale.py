@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -115,6 +116,7 @@ class Course:
         self.random = random.Random(seed)
         self.engine = opened(folder)
         self.peer = Peer()
+        self.latest: dict[str, Document] = {}
         self.served: dict[str, int] = {}
         self.failures: list[str] = []
 
@@ -136,8 +138,10 @@ class Course:
             await self.ask(tenant)
         elif chance < 0.93:
             await self.ask_on(tenant)
-        elif chance < 0.955:
+        elif chance < 0.95:
             await self.engine.tenant(tenant).ingest(self.document(id))
+        elif chance < 0.955:
+            await self.engine.tenant(tenant).ingest(self.with_another_year(id))
         elif chance < 0.965:
             await self.engine.tenant(tenant).delete(id)
         elif chance < 0.98:
@@ -155,7 +159,14 @@ class Course:
     def document(self, id: str) -> Document:
         thing, verb = self.random.choice(THINGS), self.random.choice(VERBS)
         text = f"The {thing} {verb} every {self.random.choice((7, 30, 90))} days."
-        return Document(text, id=id, metadata={"year": self.random.choice((2024, 2025))})
+        self.latest[id] = Document(text, id=id, metadata={"year": self.random.choice((2024, 2025))})
+        return self.latest[id]
+
+    def with_another_year(self, id: str) -> Document:
+        """The text that this document had last, so that only metadata changes, unless it was deleted meanwhile."""
+        before = self.latest.get(id) or self.document(id)
+        self.latest[id] = replace(before, metadata={"year": 4049 - int(before.metadata["year"])})
+        return self.latest[id]
 
     async def ask(self, tenant: str) -> None:
         question = self.random.choice(QUESTIONS)
