@@ -273,9 +273,9 @@ class SyncEngine:
         """As `Engine.stats`."""
         return self._loop.run(self._engine.stats())
 
-    def process_stats(self) -> dict[str, Any]:
+    def process_stats(self, *, times: bool = True) -> dict[str, Any]:
         """As `Engine.process_stats`."""
-        return self._loop.run(self._engine.process_stats())
+        return self._loop.run(self._engine.process_stats(times=times))
 
     def clear_cache(self, *, collection: str | None = None) -> None:
         """As `Engine.clear_cache`."""

@@ -45,6 +45,11 @@ class Workers:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread, about."""
+        return self._executor._work_queue.qsize()
+
     async def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `job` on a thread of this pool; on a worker thread already, at once and without suspending."""
         if on_worker():

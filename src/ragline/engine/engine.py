@@ -469,9 +469,13 @@ class Engine:
         return tenant_stats(self._asking, self._tenant)
 
     @_while_open
-    async def process_stats(self) -> dict[str, Any]:
-        """What this process has done for all tenants: times by operation and stage, caches, memory: plain data for its operator."""
-        return await process_stats(self._resources, self._asking)
+    async def process_stats(self, *, times: bool = True) -> dict[str, Any]:
+        """What this process has done for all tenants, as plain data for its operator: caches, batches, queues, memory.
+
+        Args:
+            times: Whether the times of operations and their stages are told too.
+        """
+        return await process_stats(self._resources, self._asking, times=times)
 
     @_while_open
     async def clear_cache(self, *, collection: str | None = None) -> None:

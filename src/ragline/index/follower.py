@@ -87,6 +87,13 @@ class Follower:
         """Whether this process writes the views."""
         return self._lock.held
 
+    async def lags(self) -> dict[Scope, int]:
+        """How many LSNs the views of each collection in memory are behind the store."""
+        return {
+            scope: max(0, (await self._store.head(scope)).lsn - max(residence.views.lsn, 0))
+            for scope, residence in list(self._resident.items())
+        }
+
     async def start(self) -> None:
         """Takes the indexer's lock if it is free and begins to follow.
 

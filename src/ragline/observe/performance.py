@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ragline.errors import InputError
-from ragline.observe.process import ProcessMeter
+from ragline.observe.process import ProcessMeter, ProcessUse
 from ragline.observe.profiling import Profiles
 from ragline.observe.records import RequestRecord
 from ragline.observe.reports import MetricStats, Operation, PerformanceReport, finite, prometheus_lines, summary
@@ -141,7 +141,7 @@ class PerformanceMonitor:
     def get_stats(self, name: str | None = None) -> OperationStats | dict[str, OperationStats]:
         """What is known of one operation (all zero where it never ran), or of all by name."""
         now = self._clock()
-        found = {each: operation.stats(now) for each, operation in self._copied(name).items()}
+        found = {each: operation.stats(now) for each, operation in self.operations(name).items()}
         return found if name is None else found.get(name, OperationStats())
 
     def get_report(self) -> PerformanceReport:
@@ -154,10 +154,14 @@ class PerformanceMonitor:
             seconds=self._clock() - self._started,
             operations=operations,
             metrics=metrics,
-            process=self._meter.look() if self._meter is not None else None,
+            process=self.process(),
             slowest=slowest,
             profiles={name: self._profiles.text(name) for name in self._profiles.names()},
         )
+
+    def process(self) -> ProcessUse | None:
+        """What the process takes; None where that is not looked at."""
+        return self._meter.look() if self._meter is not None else None
 
     def get_summary(self) -> str:
         """The same for people: a line for each operation and metric."""
@@ -174,8 +178,22 @@ class PerformanceMonitor:
         if format == "prometheus":
             with self._lock:
                 last = {name: values[1] for name, values in self._metrics.items()}
-            return "\n".join([*prometheus_lines(self._copied(), last, process=self._meter is not None), ""])
+            return "\n".join([*prometheus_lines(self.operations(), last, process=self._meter is not None), ""])
         raise InputError(f"unknown format {format!r}", hint='use "json" or "prometheus"')
+
+    def operations(self, name: str | None = None) -> dict[str, Operation]:
+        """What is kept of one operation, or of all by name, as copies.
+
+        Nobody who records waits for one who looks: the lock is held for microseconds at a time.
+        """
+        with self._lock:
+            names = list(self._operations) if name is None else [name]
+        found = {}
+        for each in names:
+            with self._lock:
+                if each in self._operations:
+                    found[each] = self._operations[each].copy()
+        return found
 
     def reset(self) -> None:
         """Forgets everything measured so far."""
@@ -229,17 +247,6 @@ class PerformanceMonitor:
     def _count_error(self, operation: Operation, error: str) -> None:
         kind = self._named(error, operation.errors)
         operation.errors[kind] = operation.errors.get(kind, 0) + 1
-
-    def _copied(self, name: str | None = None) -> dict[str, Operation]:
-        """Copies, so that nobody who records waits for one who looks: the lock is held for microseconds at a time."""
-        with self._lock:
-            names = list(self._operations) if name is None else [name]
-        found = {}
-        for each in names:
-            with self._lock:
-                if each in self._operations:
-                    found[each] = self._operations[each].copy()
-        return found
 
     def _new(self, name: str) -> Operation:
         return self._operations.setdefault(self._named(name, self._operations), Operation(self._window))

@@ -17,12 +17,12 @@ from ragline.server.access import Access
 from ragline.server.draining import drained_first
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
-from ragline.server.routes import asking, collections, docs, health, openai, tenants
+from ragline.server.routes import asking, collections, docs, health, metrics, openai, tenants
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
 
-ROUTERS = (asking.router, collections.router, tenants.router, openai.router, health.router, docs.router)
+ROUTERS = (asking.router, collections.router, tenants.router, openai.router, metrics.router, health.router, docs.router)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | None = None) -> FastAPI:
@@ -69,5 +69,5 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
             allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
             expose_headers=["retry-after", "x-request-id"],
         )
-    app.add_middleware(Outermost)
+    app.add_middleware(Outermost, requests=state.requests)
     return app

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragline.observe.request_ids import new_request_id, request
 from ragline.server.errors import error_response, internal_error
+from ragline.server.metrics import UNMATCHED, RequestCounts
 
 _access = logging.getLogger("ragline.access")
 _log = logging.getLogger("ragline.server")
@@ -34,8 +35,9 @@ _DEFAULTS = {
 class Outermost:
     """Wraps the whole application. Nothing of what goes wrong within leaves but its id."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, requests: RequestCounts) -> None:
         self._app = app
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -43,6 +45,7 @@ class Outermost:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
+        self._requests.in_flight += 1
         with request(_id_of(scope)) as id:
 
             async def answer(message: Message) -> None:
@@ -66,7 +69,10 @@ class Outermost:
                     raise
                 await error_response(scope["path"], internal_error())(scope, receive, answer)
             finally:
-                _note(scope, status, time.perf_counter() - started)
+                took_s = time.perf_counter() - started
+                self._requests.in_flight -= 1
+                self._requests.add(getattr(scope.get("route"), "path", UNMATCHED), scope["method"], status, took_s)
+                _note(scope, status, took_s)
 
 
 def _id_of(scope: Scope) -> str:

@@ -12,6 +12,8 @@ from fastapi import FastAPI, Request
 
 from ragline.engine import Engine
 from ragline.server.clearing import follow_clears
+from ragline.server.metrics import RequestCounts
+from ragline.server.shared_figures import SharedFigures
 from ragline.settings import Settings
 from ragline.storage.keys import Keys, StoredKey
 
@@ -27,11 +29,15 @@ class ServerState:
     """The engine and what goes with it, from start to stop. One for each process.
 
     Attributes:
+        requests: How many requests there were, and how long they took.
+        figures: All that is measured, of this process and of those that serve beside it.
         stopping: Whether the server was told to stop: it is not ready any more, and finishes what it has accepted.
     """
 
     def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
         self.settings = settings
+        self.requests = RequestCounts()
+        self.figures = SharedFigures(settings.data_dir / "figures")
         self.stopping = False
         self._open_engine = open_engine
         self._engine: Engine | None = None
@@ -60,7 +66,7 @@ class ServerState:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Holds the engine open while it lasts."""
-        async with self._open_engine(self.settings) as engine:
+        async with self._open_engine(self.settings) as engine, self.figures.shared(engine, self.requests):
             self._engine = engine
             following = asyncio.create_task(follow_clears(engine))
             try:
