@@ -70,6 +70,7 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "DELETE /api/v1/cache": (Case({200}),),
     "GET /api/v1/stats": (Case({200}),),
     "GET /api/v1/audit": (Case({200}, names_it=True),),
+    "GET /metrics": (Case({403}),),
 }
 
 UNSCOPED = {"GET /livez", "GET /readyz", "GET /health", "GET /healthz"}
