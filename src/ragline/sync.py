@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
+from ragline.engine.jobs import EngineJobs
 from ragline.engine.sources import Source
 from ragline.errors import BackendError, RaglineError
 from ragline.generation.base import Generator
@@ -18,8 +19,10 @@ from ragline.observe.performance import PerformanceMonitor
 from ragline.retrieval.hybrid import Mode
 from ragline.settings import Settings
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.storage.jobs import Job, JobState
 from ragline.types import (
     Answer,
+    Document,
     Effort,
     Embeddings,
     Finding,
@@ -30,6 +33,7 @@ from ragline.types import (
     Status,
     StreamEvent,
     Turn,
+    Upload,
 )
 
 T = TypeVar("T")
@@ -92,6 +96,11 @@ class SyncEngine:
     def monitor(self) -> PerformanceMonitor:
         """As `Engine.monitor`, which may be looked at from any thread."""
         return self._engine.monitor
+
+    @property
+    def jobs(self) -> SyncJobs:
+        """As `Engine.jobs`."""
+        return SyncJobs(self._engine.jobs, self._loop)
 
     def tenant(self, name: str) -> SyncEngine:
         """As `Engine.tenant`."""
@@ -280,6 +289,52 @@ class SyncEngine:
     def clear_cache(self, *, collection: str | None = None) -> None:
         """As `Engine.clear_cache`."""
         return self._loop.run(self._engine.clear_cache(collection=collection))
+
+
+class SyncJobs:
+    """The jobs of an engine for blocking code. See `EngineJobs` for each method."""
+
+    def __init__(self, jobs: EngineJobs, loop: _LoopThread) -> None:
+        self._jobs = jobs
+        self._loop = loop
+
+    def start(self) -> None:
+        """As `EngineJobs.start`."""
+        self._loop.run(_called(self._jobs.start))
+
+    def submit(
+        self, sources: Document | Upload | Iterable[Document | Upload], *, collection: str | None = None, idempotency_key: str | None = None
+    ) -> Job:
+        """As `EngineJobs.submit`."""
+        return self._loop.run(self._jobs.submit(sources, collection=collection, idempotency_key=idempotency_key))
+
+    def get(self, job_id: str) -> Job:
+        """As `EngineJobs.get`."""
+        return self._loop.run(self._jobs.get(job_id))
+
+    def list(self, *, state: JobState | None = None, after: str = "", limit: int = 100) -> Sequence[Job]:
+        """As `EngineJobs.list`."""
+        return self._loop.run(self._jobs.list(state=state, after=after, limit=limit))
+
+    def cancel(self, job_id: str) -> Job:
+        """As `EngineJobs.cancel`."""
+        return self._loop.run(self._jobs.cancel(job_id))
+
+    def retry(self, job_id: str) -> Job:
+        """As `EngineJobs.retry`."""
+        return self._loop.run(self._jobs.retry(job_id))
+
+    def updates(self, job_id: str) -> Iterator[Job]:
+        """As `EngineJobs.updates`."""
+        return self._loop.iterate(self._jobs.updates(job_id))
+
+    def wait(self, job_id: str) -> Job:
+        """As `EngineJobs.wait`."""
+        return self._loop.run(self._jobs.wait(job_id))
+
+
+async def _called(act: Callable[[], T]) -> T:
+    return act()
 
 
 class _LoopThread:

@@ -10,8 +10,9 @@ import pytest
 
 import ragline
 from ragline.engine import Engine
+from ragline.engine.jobs import EngineJobs
 from ragline.errors import BackendError, InputError
-from ragline.sync import SyncEngine
+from ragline.sync import SyncEngine, SyncJobs
 from ragline.types import Document
 from tests.engines import sync_engine
 
@@ -25,8 +26,16 @@ def _public(cls: type) -> dict[str, object]:
 def test_the_facade_has_every_method_with_the_same_parameters() -> None:
     engine, facade = _public(Engine), _public(SyncEngine)
     assert set(engine) - ASYNC_ONLY == set(facade)
-    for name in set(facade) - {"settings", "monitor"}:
+    for name in set(facade) - {"settings", "monitor", "jobs"}:
         ours, theirs = inspect.signature(facade[name]), inspect.signature(engine[name])  # type: ignore[arg-type]
+        assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+
+
+def test_the_jobs_of_the_facade_have_every_method_with_the_same_parameters() -> None:
+    jobs, facade = _public(EngineJobs), _public(SyncJobs)
+    assert set(jobs) - {"accept", "receive"} == set(facade)
+    for name in facade:
+        ours, theirs = inspect.signature(facade[name]), inspect.signature(jobs[name])  # type: ignore[arg-type]
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
 
 

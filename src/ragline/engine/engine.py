@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, get_args
 
-from ragline.chunking.chunker import Chunker
 from ragline.conversation import conversation, standalone
 from ragline.embedding.base import Embedder
 from ragline.engine.asking import Asking
 from ragline.engine.embedding import embed_texts, embedder_named
 from ragline.engine.health import check_health, read_status
-from ragline.engine.ingestion import Ingestion
+from ragline.engine.ingestion import new_ingestion
+from ragline.engine.jobs import EngineJobs
 from ragline.engine.many import each_of
 from ragline.engine.measuring import Measured, flush
 from ragline.engine.reindexing import Reindexing
@@ -146,6 +146,11 @@ class Engine:
         """What was measured of the requests to this engine and to its tenants': "search", "ask", "stream" and the like."""
         return self._resources.monitor
 
+    @property
+    def jobs(self) -> EngineJobs:
+        """Uploads that outlive the call: accepted durably, ingested in the background."""
+        return EngineJobs(self._resources, self._tenant)
+
     def tenant(self, name: str) -> Engine:
         """The same engine for another tenant: it shares everything and sees nothing of this one's documents.
 
@@ -184,23 +189,7 @@ class Engine:
             sources = [sources]
         scope = self._scope(collection)
         resources = self._resources
-        embedder = await resources.embedder_for(scope)
-        chunking, data_dir = resources.settings.chunking, resources.settings.data_dir
-        ingestion = Ingestion(
-            scope,
-            resources.store,
-            embedder,
-            Chunker(embedder.tokenizer, max_tokens=min(chunking.max_tokens, embedder.max_tokens), overlap_tokens=chunking.overlap_tokens),
-            resources.reader,
-            resources.bulk_workers,
-            visit=resources.visit_web,
-            follows=resources.settings.web.depth > 0 or resources.settings.web.sitemap,
-            hidden=resources.settings.reading.hidden,
-            max_file_bytes=resources.settings.reading.max_file_bytes,
-            exclude=[data_dir, data_dir / "views"],  # the views also where documents stand beside them
-            retry_failed=retry_failed,
-            progress=progress,
-        )
+        ingestion = await new_ingestion(resources, scope, retry_failed=retry_failed, progress=progress)
         with Measured(self.monitor, "ingest") as record:
             report = await ingestion.run(sources, prune=prune)
             record.mark("documents")

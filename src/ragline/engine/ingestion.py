@@ -38,6 +38,7 @@ from ragline.storage.base import DocumentWrite, FileState, Store, StoredDocument
 from ragline.types import Document, FailedSource, IngestProgress, IngestReport, Scope, SkippedSource, Upload
 
 if TYPE_CHECKING:  # the HTTP client is loaded for the first URL
+    from ragline.engine.resources import Resources
     from ragline.reading.web.visit import Visit
 
 EMBED_AT_ONCE = 512
@@ -355,3 +356,32 @@ class Ingestion:
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
             self._progress(IngestProgress(self._done, self._total(), max(self._embedded, self._chunks), seconds, current))
+
+
+async def new_ingestion(
+    resources: Resources,
+    scope: Scope,
+    *,
+    retry_failed: bool = True,
+    progress: Callable[[IngestProgress], None] | None = None,
+    ledger: Ledger | None = None,
+) -> Ingestion:
+    """An ingest into one scope, with what the engine holds and by its settings."""
+    embedder = await resources.embedder_for(scope)
+    chunking, data_dir = resources.settings.chunking, resources.settings.data_dir
+    return Ingestion(
+        scope,
+        resources.store,
+        embedder,
+        Chunker(embedder.tokenizer, max_tokens=min(chunking.max_tokens, embedder.max_tokens), overlap_tokens=chunking.overlap_tokens),
+        resources.reader,
+        resources.bulk_workers,
+        visit=resources.visit_web,
+        follows=resources.settings.web.depth > 0 or resources.settings.web.sitemap,
+        hidden=resources.settings.reading.hidden,
+        max_file_bytes=resources.settings.reading.max_file_bytes,
+        exclude=[data_dir, data_dir / "views", data_dir / "uploads"],  # what stands in it also where documents stand beside it
+        retry_failed=retry_failed,
+        progress=progress,
+        ledger=ledger,
+    )

@@ -22,7 +22,10 @@ from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
 from ragline.index.follower import Follower
 from ragline.index.simd import lower_simd_level
+from ragline.jobs.runner import JobRunner
+from ragline.jobs.uploads import Uploads
 from ragline.observe.performance import PerformanceMonitor
+from ragline.reading.parsing.formats import safe_suffixes
 from ragline.reading.reader import FileReader
 from ragline.reading.web.base import KnownPages
 from ragline.retrieval.reranking.base import Reranker
@@ -50,6 +53,7 @@ class Resources:
         vectors: Of what was embedded before, by tenant, model and text; None where nothing is kept.
         question_workers: One thread a core; a local search is one job on one of them.
         bulk_workers: Low priority, for chunking, hashing and embedding while ingesting.
+        job_runner: Works on accepted uploads, once it was started; stopped before all else.
     """
 
     store: Store
@@ -57,6 +61,7 @@ class Resources:
     question_workers: Workers
     bulk_workers: Workers
     reader: FileReader
+    uploads: Uploads
 
     def __init__(
         self, settings: Settings, announce: Callable[[str], None], embedder: Embedder | None = None, generator: Generator | None = None
@@ -65,6 +70,7 @@ class Resources:
         self._announce = announce
         self.own_embedder = embedder
         self.own_generator = generator
+        self.job_runner: JobRunner | None = None
         self._held: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
@@ -119,6 +125,7 @@ class Resources:
                 await held.enter_async_context(self.monitor.reporting(self.settings.monitoring.report_interval_s))
             if self.own_embedder is not None:
                 self._own = self._shared(self.own_embedder)
+            self.uploads = Uploads(data_dir / "uploads", safe_suffixes, self.bulk_workers)
             self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:
@@ -128,6 +135,8 @@ class Resources:
         self._check_loop()
         held, self._held = self._held, None
         try:
+            if self.job_runner is not None:
+                await self.job_runner.stop()
             while self._users:
                 self._unused.clear()
                 await self._unused.wait()

@@ -4,6 +4,7 @@ A setting has one name everywhere: `chunking.max_tokens` in code and in `ragline
 `[chunking]`), `RAGLINE_CHUNKING__MAX_TOKENS` in the environment and in `.env`.
 """
 
+from ragline.settings.jobs import JobsSettings
 from ragline.settings.loading import (
     LoadedSettings,
     Origin,
@@ -41,6 +42,7 @@ __all__ = [
     "EmbeddingSettings",
     "GenerationSettings",
     "IndexSettings",
+    "JobsSettings",
     "LoadedSettings",
     "MonitoringSettings",
     "Origin",

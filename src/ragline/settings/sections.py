@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ragline.settings.jobs import JobsSettings
 from ragline.settings.kinds import Address, File, Folder, Number, Positive, Seconds, Secret, Threads, Whole
 from ragline.settings.monitoring import MonitoringSettings
 from ragline.settings.profiles import ProfileName, profile_values
@@ -384,6 +385,7 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
     generation: GenerationSettings = GenerationSettings()
+    jobs: JobsSettings = JobsSettings()
     server: ServerSettings = ServerSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
 

@@ -60,6 +60,8 @@ class ServerSettings(Section):
     )
     max_body_bytes: Positive = Field(1024**2, description="The largest JSON body.")
     max_upload_bytes: Positive = Field(256 * 1024**2, description="The largest upload, all its files together.")
+    max_upload_files: Whole = Field(100, ge=1, le=10_000, description="The most files in one upload.")
+    upload_timeout_s: Seconds = Field(600.0, description="How long an upload may take to arrive.")
     max_json_depth: Whole = Field(32, ge=4, le=100, description="How deep lists and objects of a JSON body may stand in each other.")
     body_timeout_s: Seconds = Field(30.0, description="How long a JSON body may take to arrive.")
     max_batch_queries: Whole = Field(64, ge=1, le=10_000, description="The most questions in one batch.")
