@@ -11,6 +11,7 @@ import httpx2
 from fastapi import FastAPI
 
 from ragline.engine import Engine
+from ragline.generation.base import Generator
 from ragline.server.app import create_app
 from ragline.server.state import ServerState
 from ragline.settings import Settings
@@ -46,11 +47,11 @@ def client_of(app: FastAPI, client: tuple[str, int] = ("127.0.0.1", 1)) -> httpx
 
 
 @asynccontextmanager
-async def serving(folder: Path, **settings: Any) -> AsyncIterator[Served]:
+async def serving(folder: Path, *, generator: Generator | None = None, **settings: Any) -> AsyncIterator[Served]:
     """Runs the application over a folder; settings are those of `Settings`."""
 
     def opened(given: Settings) -> Engine:
-        return Engine.open(settings=given, embedder=HashEmbedder())
+        return Engine.open(settings=given, embedder=HashEmbedder(), generator=generator)
 
     app = create_app(Settings(data_dir=folder, **settings), open_engine=opened)
     async with app.router.lifespan_context(app), client_of(app) as client:
