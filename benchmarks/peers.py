@@ -25,7 +25,7 @@ from typing import Any
 
 from ragline.bench.evaluation import LabelledSet, load_labelled_set, ndcg
 from ragline.bench.machine import describe_machine, usable_cores
-from ragline.bench.texts import Workload, make_workload, read_sentences
+from ragline.bench.texts import make_workload, read_sentences
 from ragline.bench.timing import percentile
 from ragline.embedding.models import DEFAULT_MODEL, ModelFolder, locate_model
 from ragline.embedding.tokenizer import ModelTokenizer
@@ -96,6 +96,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help=f"folder with labelled sets, {QUALITY_SET!r} among them")
     parser.add_argument("--core", type=int, default=usable_cores() - 1, help="the core that each system is kept to")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--stored", type=int, default=STORED, help="documents that are searched")
+    parser.add_argument("--ingested", type=int, default=INGESTED, help="documents that each system ingests in each round")
+    parser.add_argument("--name", default="peers", help="of the files of figures")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder that the figures are written into")
     options = parser.parse_args()
 
@@ -105,7 +108,7 @@ def main() -> None:
     tokenizer = ModelTokenizer(model.path / "tokenizer.json")
     sentences = read_sentences(options.data)
     stored = make_workload(
-        sentences, lambda text: len(tokenizer.ids(text)), documents=STORED + options.rounds * INGESTED, questions=QUESTIONS
+        sentences, lambda text: len(tokenizer.ids(text)), documents=options.stored + options.rounds * options.ingested, questions=QUESTIONS
     )
     labelled = load_labelled_set(options.data / QUALITY_SET)
 
@@ -116,19 +119,20 @@ def main() -> None:
         for process in processes:
             _say(f"opening {process.name}")
             figures[process.name] = process("open", model=str(model.path), top_k=TOP_K)
-        _ingest(processes, figures, stored, options.rounds)
-        _search(processes, figures, stored, options.rounds, model)
+        _ingest(processes, figures, stored.documents[options.stored :], options.rounds)
+        _search(processes, figures, stored.documents[: options.stored], stored.questions, options.rounds, model)
         _quality(processes, figures, labelled, model)
     finally:
         for process in processes:
             process.close()
     add_ratios(figures)
     result = {
-        "command": f"python benchmarks/peers.py --data FOLDER --core {options.core} --rounds {options.rounds}",
+        "command": f"python benchmarks/peers.py --data FOLDER --core {options.core} --rounds {options.rounds} --stored {options.stored}"
+        f" --ingested {options.ingested}",
         "machine": {**machine, "load_after": describe_machine()["load"], "cores_each": 1},
         "options": {
-            "documents": STORED,
-            "ingested_each_round": INGESTED,
+            "documents": options.stored,
+            "ingested_each_round": options.ingested,
             "questions": QUESTIONS,
             "callers": CALLERS,
             "top_k": TOP_K,
@@ -141,18 +145,18 @@ def main() -> None:
         "figures": figures,
     }
     options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.results / f"{options.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     table = _markdown(result)
-    (options.results / "peers.md").write_text(table)
+    (options.results / f"{options.name}.md").write_text(table)
     print(table)
 
 
-def _ingest(processes: Sequence[Process], figures: dict[str, dict[str, Any]], stored: Workload, rounds: int) -> None:
+def _ingest(processes: Sequence[Process], figures: dict[str, dict[str, Any]], fresh: Sequence[str], rounds: int) -> None:
     """Chunks a second, of different documents in each round."""
-    fresh = stored.documents[STORED:]
+    count = len(fresh) // rounds
     measured: dict[str, list[Any]] = {process.name: [] for process in processes}
     for number in range(rounds):
-        texts = fresh[number * INGESTED : (number + 1) * INGESTED]
+        texts = fresh[number * count : (number + 1) * count]
         ids = [f"{number}-{place}" for place in range(len(texts))]
         for process in processes:
             _say(f"ingest, round {number + 1} of {rounds}: {process.name}")
@@ -161,21 +165,28 @@ def _ingest(processes: Sequence[Process], figures: dict[str, dict[str, Any]], st
             measured[process.name].append(answer)
     for name, answers in measured.items():
         figures[name]["ingest"] = {
-            "chunks_per_s": [INGESTED / answer["ingest"]["wall_s"] for answer in answers],
-            "chunks_per_cpu_s": [INGESTED / answer["ingest"]["cpu_s"] for answer in answers],
+            "chunks_per_s": [count / answer["ingest"]["wall_s"] for answer in answers],
+            "chunks_per_cpu_s": [count / answer["ingest"]["cpu_s"] for answer in answers],
             "save_s": [answer["save"]["wall_s"] for answer in answers if "save" in answer],
         }
 
 
-def _search(processes: Sequence[Process], figures: dict[str, dict[str, Any]], stored: Workload, rounds: int, model: ModelFolder) -> None:
+def _search(
+    processes: Sequence[Process],
+    figures: dict[str, dict[str, Any]],
+    documents: Sequence[str],
+    asked: Sequence[str],
+    rounds: int,
+    model: ModelFolder,
+) -> None:
     """One question after the other, then many callers at once, over the same documents."""
-    _build(processes, figures, stored.documents[:STORED], [str(place) for place in range(STORED)], model)
+    _build(processes, figures, documents, [str(place) for place in range(len(documents))], model)
     for process in processes:
-        process("search", questions=[f"warm-up {place}: {text}" for place, text in enumerate(stored.questions[:20])])
+        process("search", questions=[f"warm-up {place}: {text}" for place, text in enumerate(asked[:20])])
     searched: dict[str, list[Any]] = {process.name: [] for process in processes}
     called: dict[str, list[Any]] = {process.name: [] for process in processes}
     for number in range(rounds):
-        questions = stored.questions[number::rounds]
+        questions = asked[number::rounds]
         for process in processes:
             _say(f"search, round {number + 1} of {rounds}: {process.name}")
             searched[process.name].append(process("search", questions=questions)["calls"])

@@ -130,9 +130,6 @@ class ChatGenerator:
             for rest in await self._quotations(failed, question, evidence, history, told.whole(writing)):
                 yield rest
             return
-        if not told.text:
-            told.add(NOT_FOUND)
-            yield NOT_FOUND
         yield told.whole(writing)
 
     async def check(self) -> None:
@@ -187,6 +184,14 @@ class ChatGenerator:
                     hint="raise generation.max_tokens: models that reason need more",
                 ),
                 TRUNCATED,
+            )
+        if not told.text:  # which says nothing about the documents
+            raise ModelFailedError(
+                BackendError(
+                    f"the language model {self._model.name!r} ended its answer before the first word",
+                    hint="ask again; if that does not help, see whether its server's chat template fits the model",
+                ),
+                LLM_REFUSED,
             )
 
     async def _quotations(
