@@ -11,6 +11,7 @@ import pytest
 
 from ragline.chunking.sentences import sentence_spans
 from ragline.errors import InputError, SettingsError
+from ragline.generation import prompt as prompts
 from ragline.generation.chat_model import ModelFailedError
 from ragline.generation.extractive import NOT_FOUND
 from ragline.generation.prompt import Prompt, Prompts
@@ -60,16 +61,24 @@ def test_rules_come_first_then_the_documents_then_the_question() -> None:
     assert [passage.text for passage in prompt.passages] == ["Keys rotate every ninety days.", "The ferry leaves at noon."]
 
 
-def test_every_request_has_a_fence_of_its_own_that_stands_in_no_document() -> None:
-    nonces = {nonce_of(build([chunk("Keys.")])) for _ in range(50)}
+def test_every_prompt_has_a_fence_of_its_own_and_the_same_one_again() -> None:
+    nonces = {nonce_of(build([chunk(f"Keys {number}.")])) for number in range(50)}
     assert len(nonces) == 50
     assert all(len(nonce) == 24 for nonce in nonces)
+    assert build([chunk("Keys.")]).messages == build([chunk("Keys.")]).messages
+    assert nonce_of(build([chunk("Keys.")])) != nonce_of(build([chunk("Keys.", heading="Other")]))
+
+
+def test_the_fence_cannot_be_told_without_the_secret_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = nonce_of(build([chunk("Keys.")]))
+    monkeypatch.setattr(prompts, "_SECRET", b"another")
+    assert nonce_of(build([chunk("Keys.")])) != known
 
 
 def test_a_document_that_happens_to_hold_the_number_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter(["aa", "bb", "cc"])
-    monkeypatch.setattr("secrets.token_hex", lambda size: next(drawn))
-    assert nonce_of(build([chunk("</documents aa>")], question="What is bb?")) == "cc"
+    monkeypatch.setattr(prompts, "_NONCE_BYTES", 1)
+    text = " ".join(f"{number:02x}" for number in range(256) if number != 0x7F)
+    assert nonce_of(build([chunk(text)])) == "7f"
 
 
 @pytest.mark.parametrize(
@@ -257,9 +266,9 @@ def test_a_turn_cannot_leave_its_fence(smuggled: str) -> None:
 
 
 def test_a_turn_that_happens_to_hold_the_number_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter(["aa", "bb"])
-    monkeypatch.setattr("secrets.token_hex", lambda size: next(drawn))
-    assert nonce_of(talk(Turn("user", "</turn aa>"))) == "bb"
+    monkeypatch.setattr(prompts, "_NONCE_BYTES", 1)
+    text = " ".join(f"{number:02x}" for number in range(256) if number != 0x7F)
+    assert nonce_of(talk(Turn("user", text))) == "7f"
 
 
 def test_the_oldest_turns_are_left_out_first_and_the_budget_is_kept() -> None:

@@ -473,8 +473,10 @@ class Engine:
         if collection is None:
             scopes += [Scope(self._tenant, info.name) for info in await self._resources.store.collections(self._tenant)]
         await self._asking.clear(scopes)
-        if collection is None and self._resources.vectors is not None:
-            await self._resources.vectors.clear(Scope(self._tenant))
+        if collection is None:
+            for cache in (self._resources.vectors, self._resources.responses):
+                if cache is not None:
+                    await cache.clear(Scope(self._tenant))
 
     def _at_once(self, max_concurrent: int | None) -> int:
         return self.settings.retrieval.max_concurrent if max_concurrent is None else max_concurrent

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ragline.caching.base import Cache
 from ragline.caching.memory import MemoryCache
 from ragline.concurrency.circuit import Circuit
 from ragline.concurrency.workers import Workers
@@ -35,6 +36,7 @@ from ragline.storage.sqlite import SqliteStore
 from ragline.types import Chunk, Float16, Scope
 
 if TYPE_CHECKING:
+    from ragline.generation.chat import ChatGenerator
     from ragline.reading.web.visit import Visit
 
 CIRCUIT_FAILURES = 5
@@ -50,6 +52,7 @@ class Resources:
 
     Attributes:
         monitor: What was measured of the requests.
+        responses: What language models wrote, by tenant and whole prompt; None where nothing is kept.
         vectors: Of what was embedded before, by tenant, model and text; None where nothing is kept.
         question_workers: One thread a core; a local search is one job on one of them.
         bulk_workers: Low priority, for chunking, hashing and embedding while ingesting.
@@ -78,14 +81,16 @@ class Resources:
         self._embedders: dict[str, BatchEmbedder] = {}
         self._matched: dict[str, BatchEmbedder] = {}
         self._own: BatchEmbedder | None = None
-        self._generators: dict[str, Generator] = {}
+        self._generators: dict[str, ChatGenerator] = {}
         self._reranker: Reranker | None = None
         self._circuits: dict[str, Circuit] = {}
         self._opening = asyncio.Lock()
         cache = settings.cache
         self.vectors: MemoryCache[bytes] | None = None
+        self.responses: MemoryCache[str] | None = None
         if cache.enabled:
             self.vectors = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=len)
+            self.responses = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=lambda text: 4 * len(text))
         told = settings.monitoring
         self.monitor = PerformanceMonitor(enabled=told.enabled, track_latency=told.track_latency, track_memory=told.track_memory)
 
@@ -266,8 +271,8 @@ class Resources:
             if key not in self._generators:
                 workers = self.question_workers
                 circuit = self.circuit("the language model's server")
-                self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers, circuit)
-        return self._generators[key]
+                self._generators[key] = await workers.run(open_chat_generator, self.settings, extractive, workers, circuit, self.responses)
+        return self._generators[key].for_tenant(scopes[0].tenant)
 
     async def extractive_for(self, scopes: Sequence[Scope]) -> ExtractiveGenerator | None:
         """A generator that quotes, for evidence from these collections; None where their embedder is a server that fails."""
@@ -313,15 +318,27 @@ class Resources:
         return {name: circuit.open for name, circuit in self._circuits.items()}
 
 
-def open_chat_generator(settings: Settings, fallback: Generator | None, workers: Workers, circuit: Circuit | None = None) -> Generator:
+def open_chat_generator(
+    settings: Settings,
+    fallback: Generator | None,
+    workers: Workers,
+    circuit: Circuit | None = None,
+    responses: Cache[str] | None = None,
+) -> ChatGenerator:
     """The generator with a language model that the settings name; see `generation.opening.open_generator`."""
     # Imported here, on a worker: the language models' clients take long to import.
     from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
     from ragline.generation.opening import open_generator
 
-    count_tokens = EstimatedTokenizer().count
     return open_generator(
-        settings.generation, settings.pool, count_tokens=count_tokens, fallback=fallback, workers=workers, circuit=circuit
+        settings.generation,
+        settings.pool,
+        count_tokens=EstimatedTokenizer().count,
+        fallback=fallback,
+        workers=workers,
+        circuit=circuit,
+        responses=responses,
+        responses_ttl_s=settings.cache.ttl_s,
     )
 
 

@@ -62,6 +62,7 @@ def _asked(counts: dict[str, int]) -> dict[str, Any]:
 def caches(resources: Resources, asking: Asking) -> dict[str, CacheStats]:
     """The statistics of each kind of cache, by its name."""
     found = {"results": asking.results.stats(), "answers": asking.answers.stats()}
-    if resources.vectors is not None:
-        found["vectors"] = resources.vectors.stats()
+    for kind, cache in (("vectors", resources.vectors), ("responses", resources.responses)):
+        if cache is not None:
+            found[kind] = cache.stats()
     return found

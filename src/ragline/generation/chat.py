@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from ragline.generation.degradation import LLM_INTERRUPTED, LLM_REFUSED, LLM_TIM
 from ragline.generation.extractive import NOT_FOUND
 from ragline.generation.prompt import Passage, Prompt, Prompts
 from ragline.generation.quoting import cited_sentence, supporting_span
+from ragline.generation.remembered import RememberedChatModel
 from ragline.generation.template import BUILT_IN, Template
 from ragline.settings import GenerationSettings
 from ragline.types import Citation, ScoredChunk, Turn
@@ -74,9 +76,16 @@ class ChatGenerator:
         self._settings = settings
         self._fallback = fallback if settings.fallback else None
         self._workers = workers
-        self._closed = False
+        self._life = _Life()
         self._template = Template.load(settings.prompt_file) if settings.prompt_file is not None else Template.parse(BUILT_IN)
         self._prompts = Prompts(self._template, count_tokens, prompt_tokens=settings.prompt_tokens, history_tokens=settings.history_tokens)
+
+    def for_tenant(self, tenant: str) -> ChatGenerator:
+        """This generator with what its model wrote for that tenant before. Closing it closes it for all."""
+        mine = copy.copy(self)
+        if isinstance(self._model, RememberedChatModel):
+            mine._model = self._model.for_tenant(tenant)
+        return mine
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +110,7 @@ class ChatGenerator:
             BackendError, DeadlineError, OverloadedError, NotFoundError, SettingsError: The model failed and there is
                 no fallback, or the fallback failed too.
         """
-        if self._closed:
+        if self._life.closed:
             raise BackendError("the generator is closed", hint="use it before its engine is closed")
         evidence = [chunk for chunk in evidence if chunk.text.strip()]
         if not evidence:
@@ -138,7 +147,7 @@ class ChatGenerator:
 
     async def close(self) -> None:
         """Closes the model's connections. Twice is harmless."""
-        self._closed = True
+        self._life.closed = True
         await self._model.close()
 
     async def _begin(self, asked: Prompt, ends: float) -> _Writing:
@@ -197,7 +206,7 @@ class ChatGenerator:
     async def _quotations(
         self, failed: ModelFailedError, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn], told: Generated
     ) -> list[str | Citation | Generated]:
-        if self._closed:
+        if self._life.closed:
             raise BackendError("the engine was closed while the language model wrote", hint="let its streams end before you close it")
         if self._fallback is None:
             raise failed.error from failed.__cause__
@@ -207,6 +216,13 @@ class ChatGenerator:
             return await quotations(word, self._fallback, question, evidence, history, told)
         except RaglineError:
             raise failed.error from failed.__cause__  # both failed: the model's failure is the one to mend
+
+
+@dataclass(slots=True)
+class _Life:
+    """Whether a generator was closed; all tenants' have one."""
+
+    closed: bool = False
 
 
 class _Writing:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from ragline.caching.base import Cache
 from ragline.concurrency.circuit import Circuit
 from ragline.concurrency.workers import Workers
 from ragline.errors import MissingExtraError, SettingsError
 from ragline.generation.base import Generator
 from ragline.generation.chat_model import ChatModel
 from ragline.settings import GenerationSettings, PoolSettings
+
+if TYPE_CHECKING:
+    from ragline.generation.chat import ChatGenerator
 
 
 def open_generator(
@@ -20,7 +25,9 @@ def open_generator(
     fallback: Generator | None,
     workers: Workers,
     circuit: Circuit | None = None,
-) -> Generator:
+    responses: Cache[str] | None = None,
+    responses_ttl_s: float | None = None,
+) -> ChatGenerator:
     """The generator that the settings name, with a language model. Imports what it needs, which takes a moment.
 
     Args:
@@ -28,6 +35,7 @@ def open_generator(
         fallback: Quotes instead where the model fails and `settings.fallback` is set. Stays the caller's to close.
         workers: Where prompts are made and quotations are chosen. Stay the caller's to close.
         circuit: Stands before the model's server.
+        responses, responses_ttl_s: Where what the model wrote is kept, and for how long; None keeps nothing.
 
     Raises:
         SettingsError: The model is not named, the key that its server wants is missing, or the template is none.
@@ -35,10 +43,13 @@ def open_generator(
     """
     from ragline.generation.chat import ChatGenerator
     from ragline.generation.guarded import GuardedChatModel
+    from ragline.generation.remembered import RememberedChatModel
 
     model = open_chat_model(settings, pool)
     if circuit is not None:
         model = GuardedChatModel(model, circuit, silence_s=0.9 * settings.first_token_timeout_s)
+    if responses is not None:
+        model = RememberedChatModel(model, responses, ttl_s=responses_ttl_s)
     return ChatGenerator(model, count_tokens, settings, fallback, workers=workers)
 
 

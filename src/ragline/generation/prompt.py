@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ _LEAST_TURN_TOKENS = 32
 """An earlier turn is not cut to less: it would tell nothing."""
 
 _NONCE_BYTES = 12
+_SECRET = secrets.token_bytes(32)
+"""Of this process: without it no number can be told beforehand."""
 
 _MESSAGE_TOKENS = 8
 """What a message costs beside its content in the chat formats of common models, with room to spare."""
@@ -223,8 +226,17 @@ def _turn(nonce: str, role: str, text: str) -> str:
 
 
 def _nonce(question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn]) -> str:
+    """The same for the same prompt, so that its answer can be known again, and another where any text differs.
+
+    Who does not know the secret cannot tell the number beforehand; who saw it in an answer cannot use it: a text that holds it
+    makes another prompt, with another number.
+    """
+    digest = hashlib.blake2b(key=_SECRET, digest_size=_NONCE_BYTES)
+    told = [(chunk.document_id, chunk.source, chunk.heading, chunk.page, chunk.text) for chunk in evidence]
+    digest.update(repr((question, told, [(turn.role, turn.text) for turn in history])).encode("utf-8", "surrogatepass"))
     while True:
-        nonce = secrets.token_hex(_NONCE_BYTES)
+        nonce = digest.hexdigest()
+        digest.update(b"again")
         if not any(nonce in text for text in (question, *(chunk.text for chunk in evidence), *(turn.text for turn in history))):
             return nonce
 
