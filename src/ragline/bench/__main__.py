@@ -62,7 +62,7 @@ CASES: Mapping[str, tuple[str, Callable[[Inputs], dict[str, Any]]]] = {
         lambda of: remote.measure_remote(of.sentences),
     ),
     "stream": (
-        "how much later than the language model a streamed answer begins (extra openai)",
+        "how much later than the language model a streamed answer begins, also through `ragline serve` (extras openai, server)",
         lambda of: first_token.measure_first_token(of.sentences),
     ),
     "batching": (

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import httpx2
+
+import ragline
+from ragline.bench.served import served
 from ragline.bench.timing import Spent, latency
 from ragline.concurrency.workers import Workers
 from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
 from ragline.generation.base import Generator
 from ragline.generation.opening import open_generator
-from ragline.settings import GenerationSettings, PoolSettings
-from ragline.types import ScoredChunk
+from ragline.settings import GenerationSettings, PoolSettings, Settings, load_settings
+from ragline.types import Document, ScoredChunk
 
 ANSWERS = 200
 WARM_UP = 10
@@ -27,26 +34,35 @@ PAUSE_S = 0.002
 PASSAGES = 8
 SENTENCES = 10
 
+_QUESTION = "What time is it?"
+
 _Run = Callable[[], AsyncIterator[str]]
 
 
 def measure_first_token(sentences: Sequence[str]) -> dict[str, Any]:
-    """Milliseconds from a token's leaving the server to its arrival: through the generator and through the bare client, in turn.
+    """Milliseconds from a token's leaving the model's server to its arrival, each way in turn.
 
-    `before_request` is what passes between a question and its arrival at the server.
+    `ragline` is through the generator, `client_alone` through the bare client; `served_events` and `served_openai` through `ragline serve`,
+    a third process: the events of /api/v1/query, and the chunks of /v1/chat/completions as the official client gives them.
+    `before_request` is what passes between a question and its arrival at the model's server.
 
     Args:
         sentences: What the answers are made from.
     """
     passages = [" ".join(sentences[at : at + SENTENCES]) for at in range(0, PASSAGES * SENTENCES, SENTENCES)]
-    with _server() as port:
-        return {
-            "options": {"answers": ANSWERS, "tokens": TOKENS, "pause_ms": 1000 * PAUSE_S, "passages": PASSAGES},
-            **asyncio.run(_measure(f"http://127.0.0.1:{port}/v1", passages)),
-        }
+    with _server() as port, tempfile.TemporaryDirectory(prefix="ragline-bench-") as folder:
+        base_url = f"http://127.0.0.1:{port}/v1"
+        settings = ["generation.generator=openai", "generation.model=clock", f"generation.base_url={base_url}", "cache.enabled=false"]
+        with ragline.open(folder, settings=Settings(cache_dir=load_settings().settings.cache_dir)) as engine:
+            engine.ingest([Document(passage, id=str(place)) for place, passage in enumerate(passages)])
+        with served(Path(folder), settings) as url:
+            return {
+                "options": {"answers": ANSWERS, "tokens": TOKENS, "pause_ms": 1000 * PAUSE_S, "passages": PASSAGES},
+                **asyncio.run(_measure(base_url, url, passages)),
+            }
 
 
-async def _measure(base_url: str, passages: Sequence[str]) -> dict[str, Any]:
+async def _measure(base_url: str, url: str, passages: Sequence[str]) -> dict[str, Any]:
     settings = GenerationSettings(generator="openai", model="clock", base_url=base_url)
     workers = Workers("bench", 1)
     generator = open_generator(settings, PoolSettings(), count_tokens=EstimatedTokenizer().count, fallback=None, workers=workers)
@@ -56,7 +72,14 @@ async def _measure(base_url: str, passages: Sequence[str]) -> dict[str, Any]:
     import openai
 
     client = openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0)
-    runs: dict[str, _Run] = {"ragline": lambda: _through_ragline(generator, evidence), "client_alone": lambda: _through_client(client)}
+    served_client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    browser = httpx2.AsyncClient(base_url=url)
+    runs: dict[str, _Run] = {
+        "ragline": lambda: _through_ragline(generator, evidence),
+        "client_alone": lambda: _through_client(client, "clock"),
+        "served_events": lambda: _through_events(browser),
+        "served_openai": lambda: _through_client(served_client, "ragline"),
+    }
     delays = {name: defaultdict[str, list[Spent]](list) for name in runs}
     for number in range(WARM_UP + ANSWERS):
         for name, run in runs.items():
@@ -66,6 +89,8 @@ async def _measure(base_url: str, passages: Sequence[str]) -> dict[str, Any]:
                     delays[name][kind] += values
     await generator.close()
     await client.close()
+    await served_client.close()
+    await browser.aclose()
     workers.close()
     return {name: {kind: _figures(values) for kind, values in kinds.items()} for name, kinds in delays.items()}
 
@@ -88,15 +113,25 @@ def _figures(spent: Sequence[Spent]) -> dict[str, float]:
 
 
 async def _through_ragline(generator: Generator, evidence: Sequence[ScoredChunk]) -> AsyncIterator[str]:
-    async for piece in generator.generate("What time is it?", evidence):
+    async for piece in generator.generate(_QUESTION, evidence):
         if isinstance(piece, str):
             yield piece
 
 
-async def _through_client(client: Any) -> AsyncIterator[str]:
-    async for chunk in await client.chat.completions.create(model="clock", messages=[{"role": "user", "content": "?"}], stream=True):
+async def _through_client(client: Any, model: str) -> AsyncIterator[str]:
+    async for chunk in await client.chat.completions.create(model=model, messages=[{"role": "user", "content": _QUESTION}], stream=True):
         if chunk.choices and chunk.choices[0].delta.content:
             yield chunk.choices[0].delta.content
+
+
+async def _through_events(browser: httpx2.AsyncClient) -> AsyncIterator[str]:
+    async with browser.stream("POST", "/api/v1/query", json={"query": _QUESTION, "stream": True}) as response:
+        kind = ""
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif kind == "token" and line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
 
 
 @contextmanager
