@@ -106,6 +106,10 @@ class SyncEngine:
         """As `Engine.tenant`."""
         return SyncEngine(self._engine.tenant(name), self._loop, owner=False)
 
+    def lighter(self, effort: Effort) -> SyncEngine:
+        """As `Engine.lighter`."""
+        return SyncEngine(self._engine.lighter(effort), self._loop, owner=False)
+
     def ingest(
         self,
         sources: Source | Iterable[Source],

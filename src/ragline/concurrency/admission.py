@@ -89,9 +89,7 @@ class Admission:
         if not self.waiting and self._in_flight < self.limit.now:
             return self._let_in(kind)
         now = self._clock()
-        patience_s = self._patience_s(kind, now)
-        if self.waiting >= self._most_waiting or self._expected_wait_s() > patience_s:
-            raise self._refusal()
+        patience_s = self._must_wait_less(kind, now)
         if self._standing_since is None:
             self._standing_since = now
         loop = asyncio.get_running_loop()
@@ -113,6 +111,16 @@ class Admission:
             self._leave_queue(waiter)
             raise self._refusal()
         return admitted
+
+    def must_not_be_full(self, kind: str) -> None:
+        """Raises OverloadedError where `enter` would at once: to be asked before more is done for a call that will not be let in."""
+        if self.waiting or self._in_flight >= self.limit.now:
+            self._must_wait_less(kind, self._clock())
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more come than can be served: some were refused lately, or the queue has stood for a while."""
+        return self._clock() < self._crowded_until or self.standing_s >= BURST_S / 2
 
     def retry_after_s(self) -> int:
         """When to come back: when those who wait are through, and those who were refused lately, if all came back."""
@@ -162,6 +170,13 @@ class Admission:
         if now >= self._crowded_until:
             return BURST_S
         return max(SHORTEST_WAIT_S, min(LONGEST_WAIT_S, (self.limit.base_s(kind) or BURST_S) / 2))
+
+    def _must_wait_less(self, kind: str, now: float) -> float:
+        """How long a call would wait at most. Raises OverloadedError where that is not long enough."""
+        patience_s = self._patience_s(kind, now)
+        if self.waiting >= self._most_waiting or self._expected_wait_s() > patience_s:
+            raise self._refusal()
+        return patience_s
 
     def _expected_wait_s(self) -> float:
         rate = self._passed.count / _FORGET_S

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, get_args
 
+from ragline.concurrency.deadlines import within_deadline
 from ragline.conversation import conversation, standalone
 from ragline.embedding.base import Embedder
 from ragline.engine.asking import Asking
@@ -84,10 +85,13 @@ class Engine:
     purpose.
     """
 
-    def __init__(self, resources: Resources, tenant: str, *, asking: Asking | None = None, owner: bool = True) -> None:
+    def __init__(
+        self, resources: Resources, tenant: str, *, asking: Asking | None = None, effort: Effort | None = None, owner: bool = True
+    ) -> None:
         self._resources = resources
         self._asking = asking or Asking(resources)
         self._tenant = tenant
+        self._effort = effort or Effort()
         self._owner = owner
 
     @classmethod
@@ -156,7 +160,14 @@ class Engine:
 
         It lives as long as the engine it came from.
         """
-        return Engine(self._resources, Scope(name).tenant, asking=self._asking, owner=False)
+        return Engine(self._resources, Scope(name).tenant, asking=self._asking, effort=self._effort, owner=False)
+
+    def lighter(self, effort: Effort) -> Engine:
+        """The same engine, whose searches and answers cost no more than this unless they are told otherwise.
+
+        It lives as long as the engine it came from.
+        """
+        return Engine(self._resources, self._tenant, asking=self._asking, effort=effort, owner=False)
 
     @_while_open
     async def ingest(
@@ -334,7 +345,11 @@ class Engine:
         try:
             search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
             async with aclosing(self._asking.events(search, record)) as events:
-                async for event in events:
+                while True:
+                    async with within_deadline():
+                        event = await anext(events, None)
+                    if event is None:
+                        break
                     yield event
         except RaglineError as failure:
             ended = type(failure)
@@ -518,7 +533,9 @@ class Engine:
         documents = [documents] if isinstance(documents, str) else documents
         said = conversation(history)
         searched = standalone(question, said)
-        return Search(searched, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or Effort(), said, question)
+        return Search(
+            searched, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or self._effort, said, question
+        )
 
 
 def _no_document(document_id: str) -> NotFoundError:

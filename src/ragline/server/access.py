@@ -16,6 +16,7 @@ from ragline.server.errors import HttpError, error_response
 from ragline.server.state import ServerState
 from ragline.settings.serving import split
 from ragline.storage.keys import KeyScope, StoredKey, matches, parse_key
+from ragline.types import Effort
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 """What anyone may ask, with keys or without."""
@@ -127,8 +128,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def engine_of(request: Request) -> Engine:
-    """The engine as far as it is the caller's."""
-    return caller_of(request).engine
+    """The engine as far as it is the caller's, for as much work as there is room for."""
+    engine, visit = caller_of(request).engine, getattr(request.state, "visit", None)
+    return engine if visit is None or visit.effort == Effort() else engine.lighter(visit.effort)
 
 
 Asker = Annotated[Caller, Depends(caller_of)]

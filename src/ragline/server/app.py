@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from ragline import __version__
 from ragline.engine import Engine
 from ragline.observe.logs import configure_logging
 from ragline.server import errors
 from ragline.server.access import Access
+from ragline.server.door import Door
 from ragline.server.draining import drained_first
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
 from ragline.server.routes import asking, collections, docs, health, metrics, openai, tenants
+from ragline.server.slow_readers import SlowReaders
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
@@ -47,7 +51,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
             with drained_first(state.stop, settings.server.drain_s):
                 yield
 
-    app = DocumentedApp(
+    app = _Application(
+        write_timeout_s=settings.limits.write_timeout_s,
         title="ragline",
         version=__version__,
         summary="Documents in, cited answers out.",
@@ -60,6 +65,7 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     for router in ROUTERS:
         app.include_router(router)
     # The last one added is the first one met.
+    app.add_middleware(Door, budgets=state.budgets, settings=settings.limits)
     app.add_middleware(Access, state=state)
     if settings.server.cors_origins:
         app.add_middleware(
@@ -71,3 +77,15 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
         )
     app.add_middleware(Outermost, requests=state.requests)
     return app
+
+
+class _Application(DocumentedApp):
+    """The application, with what must stand outside of all that FastAPI puts around it."""
+
+    def __init__(self, *, write_timeout_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._patient = SlowReaders(super().__call__, write_timeout_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        await self._patient(scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,8 @@ def error_response(path: str, error: RaglineError) -> Response:
     if status == 422 and path.startswith("/v1/"):  # OpenAI has 400 for all that its caller can mend
         status = 400
     headers = told.headers if isinstance(told, HttpError) else {}
+    if isinstance(told, OverloadedError) and told.retry_after_s is not None:
+        headers = {"retry-after": str(math.ceil(told.retry_after_s))}
     return Response(error_body(path, status, told), status, headers, "application/json")
 
 

@@ -46,6 +46,7 @@ class Outermost:
             return
         started, status = time.perf_counter(), 0
         self._requests.in_flight += 1
+        scope.setdefault("state", {})["came"] = started
         with request(_id_of(scope)) as id:
 
             async def answer(message: Message) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -40,7 +41,7 @@ def serve(settings: Settings) -> int:
         BackendError: The address cannot be listened on; the store cannot be opened.
     """
     configure_serving_logs(settings)
-    listening = listen(settings.server.host, settings.server.port)
+    listening = listen(settings.server.host, settings.server.port, settings.limits.write_timeout_s)
     try:
         has_keys = asyncio.run(_has_keys(settings))
         if not has_keys and not is_local(listening):
@@ -113,13 +114,20 @@ def configure_serving_logs(settings: Settings) -> None:
     theirs.propagate = False
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on the first address of a host. Raises BackendError where that cannot be had."""
+def listen(host: str, port: int, write_timeout_s: float = 0.0) -> socket.socket:
+    """A socket on the first address of a host. Raises BackendError where that cannot be had.
+
+    Args:
+        write_timeout_s: Where the system can, connections whose client takes nothing for so long are ended by it; 0 is never.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if write_timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
+                with suppress(OSError):  # what was handed over whole is nobody's any more but the system's
+                    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout_s * 1000))
             listening.bind(address)
             listening.listen()  # the port is ours from now on, not only when the models are there
             listening.set_inheritable(True)

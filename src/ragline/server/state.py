@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 
 from ragline.engine import Engine
+from ragline.server.budgets import Budgets
 from ragline.server.clearing import follow_clears
 from ragline.server.metrics import RequestCounts
 from ragline.server.shared_figures import SharedFigures
@@ -39,6 +40,7 @@ class ServerState:
         self.requests = RequestCounts()
         self.figures = SharedFigures(settings.data_dir / "figures")
         self.stopping = False
+        self.budgets = Budgets(settings.limits, settings.data_dir)
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._used: dict[str, float] = {}
@@ -78,6 +80,7 @@ class ServerState:
                 following.cancel()
                 await asyncio.wait((following,))
                 self._engine = None
+                self.budgets.close()
 
     async def note_use(self, key: StoredKey) -> None:
         """Remembers that a key was used; the store is told of it once a minute."""

@@ -5,6 +5,7 @@ A setting has one name everywhere: `chunking.max_tokens` in code and in `ragline
 """
 
 from ragline.settings.jobs import JobsSettings
+from ragline.settings.limits import LimitsSettings
 from ragline.settings.loading import (
     LoadedSettings,
     Origin,
@@ -43,6 +44,7 @@ __all__ = [
     "GenerationSettings",
     "IndexSettings",
     "JobsSettings",
+    "LimitsSettings",
     "LoadedSettings",
     "MonitoringSettings",
     "Origin",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ragline.settings.jobs import JobsSettings
 from ragline.settings.kinds import Address, File, Folder, Number, Positive, Seconds, Secret, Threads, Whole
+from ragline.settings.limits import LimitsSettings
 from ragline.settings.monitoring import MonitoringSettings
 from ragline.settings.profiles import ProfileName, profile_values
 from ragline.settings.section import Section
@@ -387,6 +388,7 @@ class Settings(Section):
     generation: GenerationSettings = GenerationSettings()
     jobs: JobsSettings = JobsSettings()
     server: ServerSettings = ServerSettings()
+    limits: LimitsSettings = LimitsSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
 
     @model_validator(mode="before")

@@ -13,6 +13,7 @@ from ragline import json_shapes
 from ragline.engine import Engine
 from ragline.errors import InputError, RaglineError
 from ragline.server.access import TenantEngine
+from ragline.server.door import Visit, visit_of
 from ragline.server.errors import shown
 from ragline.server.guarding import GuardedRoute, operation
 from ragline.server.replies import reply
@@ -51,8 +52,10 @@ async def query(body: QueryRequest, engine: TenantEngine, request: Request) -> R
     With `stream` it comes as server-sent events: `hits`, then `token` and `citation` as they come, then `answer` or `error`.
     """
     if not body.stream:
-        return reply(json_shapes.answer(await engine.ask(body.query, **_where(body))))
-    return EventStream(_events(engine, body), heartbeat_s=state_of(request).settings.server.heartbeat_s)
+        answer = await engine.ask(body.query, **_where(body))
+        visit_of(request).turned_out(answer.cache)
+        return reply(json_shapes.answer(answer))
+    return EventStream(_events(engine, body, visit_of(request)), heartbeat_s=state_of(request).settings.server.heartbeat_s)
 
 
 @router.post("/query/batch", response_model=BatchReply, summary="Ask several questions", **operation("read", *WITH_BODY))
@@ -75,9 +78,11 @@ async def query_batch(body: BatchRequest, engine: TenantEngine, request: Request
     return reply({"results": [task.result() for task in tasks]})
 
 
-async def _events(engine: Engine, body: QueryRequest) -> AsyncGenerator[bytes, None]:
+async def _events(engine: Engine, body: QueryRequest, visit: Visit) -> AsyncGenerator[bytes, None]:
     async with aclosing(engine.stream(body.query, **_where(body))) as events:
         async for event in events:
+            if event.kind == "answer":
+                visit.turned_out(event.data.cache)
             yield sse(event.kind, _data(event))
 
 

@@ -1,0 +1,122 @@
+"""What a process takes on: budgets for searching, asking and ingesting, rates of keys, and how much is left out under load."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from ragline.concurrency.adaptive_limit import AdaptiveLimit
+from ragline.concurrency.admission import Admission
+from ragline.concurrency.ladder import Ladder
+from ragline.concurrency.rates import LocalRates, SharedRates, open_rates
+from ragline.server.errors import HttpError
+from ragline.settings.limits import LimitsSettings
+from ragline.types import Effort
+
+_ASKING = {
+    ("POST", "/api/v1/search"): "searching",
+    ("POST", "/v1/embeddings"): "searching",
+    ("POST", "/api/v1/query"): "asking",
+    ("POST", "/api/v1/query/batch"): "asking",
+    ("POST", "/v1/chat/completions"): "asking",
+}
+_INGESTING = "/api/v1/documents"
+
+LIMITED = ("/api/", "/v1/")
+"""Below these, rates hold; health, figures and documentation are always answered."""
+
+EFFORTS = (
+    Effort(),
+    Effort(rerank=False),
+    Effort(rerank=False, full_depth=False),
+    Effort(rerank=False, full_depth=False, language_model=False),
+)
+"""By level: what is left out first costs most for what it gives."""
+
+_FIRST_LIMIT = 16
+_REMEMBERED = 512
+
+
+class Budgets:
+    """One for each process. Rates hold for all processes that serve one data folder; limits find their own size in each.
+
+    Args:
+        folder: The data folder; None where rates hold for this process alone.
+    """
+
+    def __init__(self, settings: LimitsSettings, folder: Path | None) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._rates: LocalRates | SharedRates | None = None
+        self.admissions = {
+            name: Admission(name, AdaptiveLimit(_FIRST_LIMIT, highest=most))
+            for name, most in (
+                ("searching", settings.max_searching),
+                ("asking", settings.max_asking),
+                ("ingesting", settings.max_ingesting),
+            )
+        }
+        self._ladders = {name: Ladder(len(EFFORTS) - 1) for name in ("searching", "asking")}
+        self._refusals_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self.rate_limited = 0
+
+    def budget_of(self, method: str, path: str) -> str | None:
+        """Which budget a request is of; None for one that costs next to nothing."""
+        if method in ("POST", "PUT") and (path == _INGESTING or path.startswith(_INGESTING + "/")):
+            return "ingesting"
+        return _ASKING.get((method, path))
+
+    def take_rate(self, key: str) -> None:
+        """Counts a request of a key. Raises HttpError, 429, where it sends more than it may."""
+        rate = self._settings.requests_per_s
+        if rate is None:
+            return
+        if self._rates is None:
+            self._rates = open_rates(self._folder / "rates") if self._folder is not None else LocalRates()
+        wait_s = self._rates.take(key, rate, self._settings.burst)
+        if wait_s > 0:
+            self.rate_limited += 1
+            seconds = max(1, math.ceil(wait_s))
+            raise HttpError(
+                429,
+                "rate_limited",
+                f"this key may send {rate:g} requests a second",
+                hint=f"try again in {seconds} s",
+                headers={"retry-after": str(seconds)},
+            )
+
+    def effort(self, budget: str) -> Effort:
+        """How much a question of this budget may cost now."""
+        ladder = self._ladders.get(budget)
+        if ladder is None or not self._settings.degrade:
+            return EFFORTS[0]
+        return EFFORTS[ladder.see(self.admissions[budget].crowded)]
+
+    def refused(self, took_s: float) -> None:
+        """Notes how long it took from the reading of a request's head to its refusal."""
+        self._refusals_s.append(took_s)
+
+    def stats(self) -> dict[str, Any]:
+        """How it stands, as plain data."""
+        budgets = {
+            name: {
+                "limit": admission.limit.now,
+                "in_flight": admission.in_flight,
+                "waiting": admission.waiting,
+                "admitted": admission.admitted,
+                "refused": admission.refused,
+                "level": self._ladders[name].level if name in self._ladders else 0,
+            }
+            for name, admission in self.admissions.items()
+        }
+        median_ms = statistics.median(self._refusals_s) * 1000 if self._refusals_s else None
+        return {"budgets": budgets, "rate_limited": self.rate_limited, "refusal_ms_p50": median_ms}
+
+    def close(self) -> None:
+        """Lets go of the file of rates. Twice is harmless."""
+        if self._rates is not None:
+            self._rates.close()
+            self._rates = None

@@ -1,0 +1,197 @@
+"""Who may come in now? Decided once it is known who asks, before anything of the body is worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import nullcontext
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ragline.concurrency.admission import Admission, Place
+from ragline.concurrency.deadlines import deadline
+from ragline.errors import DeadlineError, InputError, RaglineError
+from ragline.server.budgets import LIMITED, Budgets
+from ragline.server.errors import HttpError, error_response
+from ragline.settings.limits import LimitsSettings
+from ragline.types import Effort
+
+SLOW_AFTER_S = 5.0
+"""A body may take so long before it is looked at how fast it comes."""
+
+_GRACE_S = 0.25
+"""Work keeps to its deadline itself, and says so in its own words; what does not is cut off so much later."""
+
+
+class Visit:
+    """One request of a budget, from its head to the end of its answer.
+
+    It waits for its place when its body is there, not before: a client that sends slowly holds none.
+
+    Attributes:
+        effort: What the work may cost.
+    """
+
+    def __init__(self, admission: Admission, kind: str, effort: Effort) -> None:
+        self._admission = admission
+        self._kind = kind
+        self._place: Place | None = None
+        self._done = False
+        self.effort = effort
+
+    def turned_out(self, what: str) -> None:
+        """Names what came of it, such as an answer that was known already: how long that takes says nothing of others."""
+        if self._place is not None:
+            self._place.kind = f"{self._kind} {what}"
+
+    async def enter(self) -> None:
+        """Waits for a place. Raises OverloadedError where there is none soon enough."""
+        if self._place is None and not self._done:
+            self._place = await self._admission.enter(self._kind)
+
+    def leave(self, *, counts: bool) -> None:
+        """Frees the place."""
+        self._done = True
+        if self._place is not None:
+            self._place.leave(counts=counts)
+            self._place = None
+
+
+def visit_of(request: Request) -> Visit:
+    """The visit that a request of a budget is."""
+    visit = request.state.visit
+    assert isinstance(visit, Visit)
+    return visit
+
+
+class Door:
+    """Refuses what is too much (429 for a key's rate, 503 where it is full), and gives what is let in a deadline and a place."""
+
+    def __init__(self, app: ASGIApp, budgets: Budgets, settings: LimitsSettings) -> None:
+        self._app = app
+        self._budgets = budgets
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or refuses it without reading its body."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not path.startswith(LIMITED):
+            await self._app(scope, receive, send)
+            return
+        came = time.perf_counter()
+        budget = self._budgets.budget_of(scope["method"], path)
+        try:
+            caller = scope.get("state", {}).get("caller")
+            self._budgets.take_rate(caller.name if caller is not None else "")
+            visit = self._visit(budget, path)
+            seconds = self._seconds(scope, budget)
+        except RaglineError as refusal:
+            await error_response(path, refusal)(scope, receive, send)
+            if not isinstance(refusal, InputError):
+                self._budgets.refused(time.perf_counter() - scope.get("state", {}).get("came", came))
+            return
+        if visit is None:
+            await self._app(scope, _Paced(receive, self._settings.min_body_bytes_per_s), send)
+        else:
+            await self._serve(visit, seconds, scope, receive, send)
+
+    def _visit(self, budget: str | None, path: str) -> Visit | None:
+        if budget is None:
+            return None
+        admission = self._budgets.admissions[budget]
+        effort = self._budgets.effort(budget)
+        kind = f"{path} {effort.rerank:d}{effort.full_depth:d}{effort.language_model:d}"
+        admission.must_not_be_full(kind)
+        return Visit(admission, kind, effort)
+
+    async def _serve(self, visit: Visit, seconds: float | None, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["visit"] = visit
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        paced = _Paced(receive, self._settings.min_body_bytes_per_s, visit)
+        whole = False
+        try:
+            with deadline(seconds) if seconds is not None else nullcontext():
+                limit = asyncio.timeout(seconds + _GRACE_S if seconds is not None else None)
+                try:
+                    async with limit:
+                        await self._app(scope, paced, answer)
+                        whole = True
+                except TimeoutError:
+                    if not limit.expired() or status:  # what has begun cannot become an error: it stays unfinished
+                        raise
+                    late = DeadlineError(f"this took longer than {seconds:g} s", hint="allow it more time, or try again later")
+                    await error_response(scope["path"], late)(scope, receive, answer)
+        finally:
+            visit.leave(counts=whole and status == 200)
+
+    def _seconds(self, scope: Scope, budget: str | None) -> float | None:
+        """How long it may take; uploads have limits of their own."""
+        if budget in (None, "ingesting"):
+            return None
+        most = self._settings.request_timeout_s
+        for name, value in scope["headers"]:
+            if name == b"x-request-timeout":
+                try:
+                    asked = float(value)
+                except ValueError:
+                    asked = math.nan
+                if not 0 < asked < math.inf:
+                    raise InputError("X-Request-Timeout is no number of seconds", hint="send one such as 2.5, or leave it out")
+                return min(most, asked)
+        return most
+
+
+class _Paced:
+    """Receives a body no slower than a pace, and waits for a place inside when it is there."""
+
+    def __init__(self, receive: Receive, bytes_per_s: int, visit: Visit | None = None) -> None:
+        self._receive = receive
+        self._bytes_per_s = bytes_per_s
+        self._visit = visit
+        self._began = time.monotonic()
+        self._received = 0
+        self._complete = False
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        message = await self._next()
+        if message["type"] != "http.request":
+            self._complete = True
+            return message
+        self._received += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self._complete = True
+            if self._visit is not None:
+                await self._visit.enter()
+        return message
+
+    async def _next(self) -> Message:
+        if not self._bytes_per_s:
+            return await self._receive()
+        # So long may the next bytes be in coming.
+        allowed_s = SLOW_AFTER_S + self._received / self._bytes_per_s
+        limit = asyncio.timeout(max(0.0, allowed_s - (time.monotonic() - self._began)))
+        try:
+            async with limit:
+                return await self._receive()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._complete = True
+            raise HttpError(
+                408,
+                "slow_body",
+                f"the body came slower than {self._bytes_per_s:,} bytes a second",
+                hint="send it over a faster connection, or in smaller parts",
+                headers={"connection": "close"},
+            ) from None

@@ -1,0 +1,180 @@
+"""More than can be served, clients that are slow or leave, and requests that take too long."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragline.server import door
+from ragline.settings import CacheSettings, GenerationSettings, LimitsSettings
+from ragline.types import Document
+from tests.imitation.chat import MODEL, ChatServer, Script
+from tests.imitation.http import HANG
+from tests.server.live import Live, live
+from tests.server.raw import Exchange
+from tests.server.serving import Served, serving
+
+DOCUMENTS = [Document("Keys rotate every ninety days.", id="a"), Document("Locks are oiled in spring.", id="b")]
+QUERY = {"query": "How often do keys rotate?"}
+JSON = {"host": "localhost", "content-type": "application/json"}
+
+
+def until(holds: Callable[[], bool], within_s: float = 5.0) -> bool:
+    ends = time.monotonic() + within_s
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return holds()
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits=LimitsSettings(requests_per_s=0.01, burst=2)) as served:
+        one, other = await served.key("acme", "read"), await served.key("acme", "read")
+        statuses = [(await served.client.post("/api/v1/search", json=QUERY, headers=one)).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        refused = await served.client.get("/v1/models", headers=one)
+        assert refused.status_code == 429 and 1 <= int(refused.headers["retry-after"]) <= 100
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        assert (await served.client.post("/api/v1/search", json=QUERY, headers=other)).status_code == 200
+        assert (await served.client.get("/livez")).status_code == 200
+        assert served.state.budgets.stats()["rate_limited"] == 2
+
+
+async def fill(served: Served, budget: str, until_left: AsyncExitStack) -> None:
+    """Takes every place of a budget."""
+    admission = served.state.budgets.admissions[budget]
+    admission._most_waiting = 0
+    while admission.in_flight < admission.limit.now:
+        await until_left.enter_async_context(await admission.enter("test"))
+
+
+async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, AsyncExitStack() as places:
+        await fill(served, "searching", places)
+        exchange = Exchange(served.app, "POST", "/api/v1/search", JSON)
+        await exchange.task
+        assert exchange.status == 503 and b'"overloaded"' in exchange.body
+        assert 1 <= int(exchange.headers["retry-after"]) <= 60
+        assert not exchange.body_wanted.is_set()
+        stats = served.state.budgets.stats()
+        assert stats["budgets"]["searching"]["refused"] == 1 and stats["refusal_ms_p50"] is not None
+        answered = await served.client.post("/api/v1/query", json=QUERY)
+        assert answered.status_code == 200, "asking has a budget of its own"
+        assert (await served.client.get("/readyz")).status_code == 200
+        await places.aclose()
+        assert (await served.client.post("/api/v1/search", json=QUERY)).status_code == 200
+
+
+async def test_under_load_answers_leave_out_work_and_say_so(tmp_path: Path) -> None:
+    with ChatServer("openai", Script(["Every ninety days [1]."])) as server:
+        generation = GenerationSettings(generator="openai", model=MODEL, base_url=server.base_url)
+        async with serving(tmp_path, generation=generation) as served:
+            await served.state.engine.ingest(DOCUMENTS)
+            ladder = served.state.budgets._ladders["asking"]
+            ladder._level = 3
+            light = (await served.client.post("/api/v1/query", json=QUERY)).json()
+            assert {"load_less_depth", "load_extractive"} <= set(light["degraded"]) and not server.requests
+            assert served.state.budgets.stats()["budgets"]["asking"]["level"] == 3
+            ladder._level = 0
+            assert (await served.client.post("/api/v1/query", json=QUERY)).json()["degraded"] == []
+
+
+async def test_a_request_has_the_time_that_its_client_gives_it(tmp_path: Path) -> None:
+    with ChatServer("openai") as server:
+        generation = GenerationSettings(generator="openai", model=MODEL, base_url=server.base_url, fallback=False)
+        async with serving(tmp_path, generation=generation) as served:
+            await served.state.engine.ingest(DOCUMENTS)
+            server.fail_next(HANG)
+            late = await served.client.post("/api/v1/query", json=QUERY, headers={"x-request-timeout": "0.3"})
+            assert late.status_code == 504 and late.json()["error"]["code"] == "deadline_exceeded"
+            assert served.state.budgets.admissions["asking"].in_flight == 0
+            for wrong in ("soon", "-1", "nan", "inf"):
+                bad = await served.client.post("/api/v1/query", json=QUERY, headers={"x-request-timeout": wrong})
+                assert bad.status_code == 422, wrong
+
+
+async def test_a_stream_that_takes_too_long_ends_with_an_error(tmp_path: Path) -> None:
+    with ChatServer("openai") as server:
+        generation = GenerationSettings(generator="openai", model=MODEL, base_url=server.base_url, fallback=False)
+        async with serving(tmp_path, generation=generation) as served:
+            await served.state.engine.ingest(DOCUMENTS)
+            server.fail_next(HANG)
+            late = await served.client.post("/api/v1/query", json={**QUERY, "stream": True}, headers={"x-request-timeout": "0.3"})
+            assert late.text.rpartition("event: ")[2].startswith("error") and "deadline_exceeded" in late.text
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ChatServer]:
+    with ChatServer("openai", Script(["Every ninety days [1]."])) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(model: ChatServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    settings: dict[str, Any] = {
+        "generation": GenerationSettings(generator="openai", model=MODEL, base_url=model.base_url),
+        "cache": CacheSettings(enabled=False),
+        "limits": LimitsSettings(write_timeout_s=0.5),
+    }
+    with live(tmp_path_factory.mktemp("live"), **settings) as server:
+        long = [Document(f"a long word {n}", id=f"{n}", metadata={"note": "x" * 30_000}) for n in range(500)]
+        server.run(lambda engine: engine.ingest([*DOCUMENTS, *long]))
+        yield server
+
+
+def connected(server: Live, **options: int) -> socket.socket:
+    connection = socket.socket()
+    if "receive_bytes" in options:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options["receive_bytes"])
+    connection.settimeout(20)
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    connection.connect((host, int(port)))
+    return connection
+
+
+def request(path: str, body: bytes, *, length: int | None = None) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return head.encode() + f"content-length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+def test_a_client_that_leaves_frees_its_place_and_ends_the_model_s_work(running: Live, model: ChatServer) -> None:
+    asking = running.state.budgets.admissions["asking"]
+    model.fail_next(HANG)
+    left, asked = model.left, len(model.requests)
+    with connected(running) as connection:
+        connection.sendall(request("/api/v1/query", b'{"query": "How often do keys rotate?"}'))
+        assert until(lambda: len(model.requests) > asked) and asking.in_flight == 1
+    assert until(lambda: asking.in_flight == 0)
+    assert model.wait_until_left(left + 1)
+
+
+def test_a_slow_sender_holds_no_place_and_is_cut_off(running: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SLOW_AFTER_S", 0.3)
+    searching = running.state.budgets.admissions["searching"]
+    before = searching.admitted
+    with connected(running) as connection:
+        connection.sendall(request("/api/v1/search", b'{"query": ', length=5000))
+        said = b""
+        while part := connection.recv(65536):
+            said += part
+    assert said.startswith(b"HTTP/1.1 408") and b'"slow_body"' in said
+    assert searching.admitted == before and searching.in_flight == 0
+
+
+def test_a_slow_reader_is_cut_off_and_frees_its_place(running: Live) -> None:
+    asking = running.state.budgets.admissions["asking"]
+    with connected(running, receive_bytes=4096) as connection:
+        connection.sendall(request("/api/v1/query", b'{"query": "long word", "top_k": 500, "stream": true}'))
+        assert until(lambda: asking.in_flight == 1)
+        assert until(lambda: asking.in_flight == 0)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(65536):
+                said += part
+    assert said.startswith(b"HTTP/1.1 200") and b"event: answer" not in said
