@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Commands and servers set up logging for a whole process; the next test is to find it as it was."""
+    loggers = [logging.getLogger(name) for name in ("ragline", "uvicorn")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
 
 
 def pytest_configure() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -18,14 +17,6 @@ from ragline.observe.logs import configure_logging
 from ragline.observe.request_ids import LONGEST, new_request_id, request, request_id
 
 log = logging.getLogger("ragline.tests")
-
-
-@pytest.fixture(autouse=True)
-def unconfigured() -> Iterator[None]:
-    root = logging.getLogger("ragline")
-    before = list(root.handlers), root.level, root.propagate
-    yield
-    root.handlers[:], root.level, root.propagate = before[0], before[1], before[2]
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
