@@ -63,7 +63,7 @@ async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> N
         assert 1 <= int(exchange.headers["retry-after"]) <= 60
         assert not exchange.body_wanted.is_set()
         stats = served.state.budgets.stats()
-        assert stats["budgets"]["searching"]["refused"] == 1 and stats["refusal_ms_p50"] is not None
+        assert stats["budgets"]["searching"]["refused"] == 1 and stats["refusal_ms_p50"] > 0
         answered = await served.client.post("/api/v1/query", json=QUERY)
         assert answered.status_code == 200, "asking has a budget of its own"
         assert (await served.client.get("/readyz")).status_code == 200

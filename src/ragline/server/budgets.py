@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import deque
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ragline.concurrency.adaptive_limit import AdaptiveLimit
 from ragline.concurrency.admission import Admission
 from ragline.concurrency.ladder import Ladder
 from ragline.concurrency.rates import LocalRates, SharedRates, open_rates
+from ragline.observe.series import Series
 from ragline.server.errors import HttpError
 from ragline.settings.limits import LimitsSettings
 from ragline.types import Effort
@@ -43,6 +43,9 @@ _REMEMBERED = 512
 class Budgets:
     """One for each process. Rates hold for all processes that serve one data folder; limits find their own size in each.
 
+    Attributes:
+        refusals: How long each took, from the reading of a request's head.
+
     Args:
         folder: The data folder; None where rates hold for this process alone.
     """
@@ -60,7 +63,7 @@ class Budgets:
             )
         }
         self._ladders = {name: Ladder(len(EFFORTS) - 1) for name in ("searching", "asking")}
-        self._refusals_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self.refusals = Series(_REMEMBERED)
         self.rate_limited = 0
 
     def budget_of(self, method: str, path: str) -> str | None:
@@ -97,7 +100,7 @@ class Budgets:
 
     def refused(self, took_s: float) -> None:
         """Notes how long it took from the reading of a request's head to its refusal."""
-        self._refusals_s.append(took_s)
+        self.refusals.add(took_s, True, time.monotonic())
 
     def stats(self) -> dict[str, Any]:
         """How it stands, as plain data."""
@@ -112,8 +115,8 @@ class Budgets:
             }
             for name, admission in self.admissions.items()
         }
-        median_ms = statistics.median(self._refusals_s) * 1000 if self._refusals_s else None
-        return {"budgets": budgets, "rate_limited": self.rate_limited, "refusal_ms_p50": median_ms}
+        refusals = self.refusals.stats(time.monotonic())
+        return {"budgets": budgets, "rate_limited": self.rate_limited, "refusal_ms_p50": refusals.p50_s * 1000}
 
     def close(self) -> None:
         """Lets go of the file of rates. Twice is harmless."""

@@ -44,6 +44,9 @@ HELP: Mapping[str, str] = {
     "ragline_admission_limit": "Requests that may be in at once, by budget; it adapts.",
     "ragline_admission_admitted_total": "Requests let in, by budget.",
     "ragline_admission_refused_total": "Requests refused at the door, by budget.",
+    "ragline_admission_degradation_level": "What is left out under load: 0 nothing, 1 reranking, 2 depth too, 3 the language model too.",
+    "ragline_rate_limited_total": "Requests refused because their key sent too many.",
+    "ragline_refusal_duration_seconds": "How long refusals took, from the reading of a request's head.",
     "ragline_process_resident_memory_bytes": "Memory that the processes hold.",
     "ragline_process_cpu_seconds_total": "Processor time of the processes, user and system.",
 }

@@ -8,6 +8,7 @@ from typing import Any
 from ragline.engine import Engine
 from ragline.observe.performance import PerformanceMonitor
 from ragline.observe.series import Series
+from ragline.server.budgets import Budgets
 from ragline.server.figures import Figures, key
 
 UNMATCHED = "(none)"
@@ -19,7 +20,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class RequestCounts:
     """Counts the requests of one process. For one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
         self.in_flight = 0
         self._statuses: dict[tuple[str, str, int], int] = {}
         self._took: dict[tuple[str, str], Series] = {}
@@ -42,6 +44,7 @@ class RequestCounts:
             figures.counters[key("ragline_http_requests_total", route=route, method=method, status=str(status))] = count
         for (route, method), series in self._took.items():
             figures.histograms[key("ragline_http_request_duration_seconds", route=route, method=method)] = series.histogram()
+        _add_budgets(figures, self._budgets)
         return figures
 
 
@@ -68,6 +71,18 @@ async def figures_of(engine: Engine, requests: RequestCounts) -> Figures:
     figures.peaks[key("ragline_jobs_queued_bytes")] = jobs["queued_bytes"]
     _add_process(figures, told["process"])
     return figures
+
+
+def _add_budgets(figures: Figures, budgets: Budgets) -> None:
+    told = budgets.stats()
+    for name, budget in told["budgets"].items():
+        for level in ("in_flight", "waiting", "limit"):
+            figures.levels[key(f"ragline_admission_{level}", budget=name)] = budget[level]
+        for count in ("admitted", "refused"):
+            figures.counters[key(f"ragline_admission_{count}_total", budget=name)] = budget[count]
+        figures.peaks[key("ragline_admission_degradation_level", budget=name)] = budget["level"]
+    figures.counters[key("ragline_rate_limited_total")] = told["rate_limited"]
+    figures.histograms[key("ragline_refusal_duration_seconds")] = budgets.refusals.histogram()
 
 
 def _add_operations(figures: Figures, monitor: PerformanceMonitor) -> None:

@@ -30,6 +30,7 @@ class ServerState:
     """The engine and what goes with it, from start to stop. One for each process.
 
     Attributes:
+        budgets: What is taken on at once, and how often.
         requests: How many requests there were, and how long they took.
         figures: All that is measured, of this process and of those that serve beside it.
         stopping: Whether the server was told to stop: it is not ready any more, and finishes what it has accepted.
@@ -37,10 +38,10 @@ class ServerState:
 
     def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
         self.settings = settings
-        self.requests = RequestCounts()
+        self.budgets = Budgets(settings.limits, settings.data_dir)
+        self.requests = RequestCounts(self.budgets)
         self.figures = SharedFigures(settings.data_dir / "figures")
         self.stopping = False
-        self.budgets = Budgets(settings.limits, settings.data_dir)
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._used: dict[str, float] = {}
