@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ragline.storage.base import CollectionInfo, StoredChunk, StoredDocument
+from ragline.storage.jobs import Job
 from ragline.storage.keys import AuditLine, StoredKey
 from ragline.types import Answer, Citation, Finding, IngestReport, ReindexReport, ScoredChunk, SearchResult, Status
 
@@ -189,6 +190,40 @@ def reindex(report: ReindexReport) -> dict[str, Any]:
         "model": report.model,
         "lsn": report.lsn,
     }
+
+
+def job_summary(found: Job) -> dict[str, Any]:
+    """A job without its files; times are seconds since 1970."""
+    problem = {"code": "job_failed", "message": found.error, "hint": found.hint} if found.error else None
+    return {
+        "id": found.id,
+        "collection": found.collection,
+        "state": found.state,
+        "attempts": found.attempts,
+        "progress": {"files": found.files_total, "done": found.files_done},
+        "accepted_at": found.accepted_at,
+        "started_at": found.started_at,
+        "ended_at": found.ended_at,
+        "retry_at": found.retry_at,
+        "error": problem,
+    }
+
+
+def job(found: Job) -> dict[str, Any]:
+    """A job and what became of each of its files."""
+    files = [
+        {
+            "id": file.document_id,
+            "name": file.name,
+            "source": file.source,
+            "size_bytes": file.size_bytes,
+            "outcome": file.outcome,
+            "error": file.error,
+            "hint": file.hint,
+        }
+        for file in found.files
+    ]
+    return {**job_summary(found), "files": files}
 
 
 def _lsn(lsn: Any) -> Any:

@@ -10,6 +10,9 @@ MINE = "acme"
 COLLECTION = "acme-plans"
 DOCUMENT = "acme-vault"
 SECRET = "zanzibar"
+KEY = "the-same-key"
+JOB = "job_of_acme"
+"""Stands for the id of a job of the other's, which is made by chance."""
 QUESTION = "What is the password of the vault?"
 
 
@@ -71,6 +74,26 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "GET /api/v1/stats": (Case({200}),),
     "GET /api/v1/audit": (Case({200}, names_it=True),),
     "GET /metrics": (Case({403}),),
+    # First, for what is sent after it is in it.
+    "GET /api/v1/jobs": (Case({200}),),
+    "GET /api/v1/documents": (Case({200}), Case({200}, {"params": {"collection": COLLECTION}})),
+    "POST /api/v1/documents": (
+        Case({202}, {"json": {"text": "ours", "id": DOCUMENT}}, names_it=True),
+        Case({202}, {"json": {"text": "ours", "id": DOCUMENT, "collection": COLLECTION}}, names_it=True),
+        Case({202}, {"files": {"file": ("a.txt", b"ours")}, "data": {"id": DOCUMENT}}, names_it=True),
+        Case({202}, {"json": {"text": "ours"}}, headers={"idempotency-key": KEY}),
+    ),
+    "PUT /api/v1/documents/{id}": (Case({202}, {"json": {"text": "ours"}}, path={"id": DOCUMENT}, names_it=True),),
+    "GET /api/v1/documents/{id}": (
+        Case({200, 404}, path={"id": DOCUMENT}, names_it=True),
+        Case({404}, {"params": {"collection": "acme-plans-2"}}, path={"id": DOCUMENT}, names_it=True),
+    ),
+    "GET /api/v1/documents/{id}/chunks": (Case({200, 404}, path={"id": DOCUMENT}, names_it=True),),
+    "DELETE /api/v1/documents/{id}": (Case({200, 404}, path={"id": DOCUMENT}, names_it=True),),
+    "GET /api/v1/jobs/{id}": (Case({404}, path={"id": JOB}),),
+    "GET /api/v1/jobs/{id}/events": (Case({404}, path={"id": JOB}),),
+    "DELETE /api/v1/jobs/{id}": (Case({404}, path={"id": JOB}),),
+    "POST /api/v1/jobs/{id}/retry": (Case({404}, path={"id": JOB}),),
 }
 
 UNSCOPED = {"GET /livez", "GET /readyz", "GET /health", "GET /healthz"}

@@ -9,7 +9,7 @@ from ragline import json_shapes
 from ragline.engine import Engine
 from ragline.types import Document
 from tests.server.serving import Served, serving
-from tests.server.tenant_cases import CASES, COLLECTION, DOCUMENT, MINE, QUESTION, SECRET, UNSCOPED
+from tests.server.tenant_cases import CASES, COLLECTION, DOCUMENT, JOB, KEY, MINE, QUESTION, SECRET, UNSCOPED
 
 
 async def snapshot(engine: Engine, tenant: str) -> dict[str, Any]:
@@ -28,6 +28,7 @@ async def snapshot(engine: Engine, tenant: str) -> dict[str, Any]:
         "documents": documents,
         "stats": await mine.stats(),
         "keys": [(key.id, key.revoked_at) for key in keys],
+        "jobs": [await mine.jobs.get(job.id) for job in await mine.jobs.list()],
         "audit": await engine.store.keys.audited(tenant),
     }
 
@@ -53,11 +54,13 @@ async def test_every_route_is_in_this_test(tmp_path: Path) -> None:
 async def test_nothing_of_another_tenant_is_seen_changed_or_counted(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         key = await prepared(served)
+        mine = served.state.engine.tenant(MINE)
+        job = (await mine.jobs.wait((await mine.jobs.submit(Document(text=SECRET), idempotency_key=KEY)).id)).id
         before = await snapshot(served.state.engine, MINE)
         for name, cases in CASES.items():
             method, _, template = name.partition(" ")
             for case in cases:
-                path = template.format(**{part.replace("-", "_"): value for part, value in case.path.items()})
+                path = template.format(**{part.replace("-", "_"): value for part, value in case.path.items()}).replace(JOB, job)
                 answer = await served.client.request(method, path, headers={**key, **case.headers}, **case.sent)
                 assert answer.status_code in case.statuses, (name, answer.status_code, answer.text)
                 assert SECRET not in answer.text, name

@@ -20,13 +20,23 @@ from ragline.server.door import Door
 from ragline.server.draining import drained_first
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
-from ragline.server.routes import asking, collections, docs, health, metrics, openai, tenants
+from ragline.server.routes import asking, collections, docs, documents, health, jobs, metrics, openai, tenants
 from ragline.server.slow_readers import SlowReaders
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
 
-ROUTERS = (asking.router, collections.router, tenants.router, openai.router, metrics.router, health.router, docs.router)
+ROUTERS = (
+    asking.router,
+    documents.router,
+    jobs.router,
+    collections.router,
+    tenants.router,
+    openai.router,
+    metrics.router,
+    health.router,
+    docs.router,
+)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | None = None) -> FastAPI:

@@ -71,6 +71,7 @@ class ServerState:
         """Holds the engine open while it lasts."""
         async with self._open_engine(self.settings) as engine, self.figures.shared(engine, self.requests):
             self._engine = engine
+            engine.jobs.start()
             following = asyncio.create_task(follow_clears(engine))
             try:
                 if not await self.keys.in_force():

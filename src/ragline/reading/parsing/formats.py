@@ -79,6 +79,11 @@ _TEXT_SUFFIXES = {
 for _media_type, _suffixes in _TEXT_SUFFIXES.items():
     _BY_SUFFIX.update(dict.fromkeys(_suffixes.split(), _media_type))
 
+_EXTENSIONS: dict[str, str] = {}
+for _suffix, _media_type in _BY_SUFFIX.items():
+    if _media_type not in (PLAIN, SOURCE_CODE):
+        _EXTENSIONS.setdefault(_media_type, _suffix)
+
 ZIPPED = frozenset(_BY_SUFFIX[kind] for kind in ("docx", "pptx", "ppsx", "xlsx", "xlsm", "xlsb", "epub", "odt", "ods"))
 _IN_OLE = frozenset(_BY_SUFFIX[kind] for kind in ("doc", "ppt", "xls", "msg"))
 SHEETS = frozenset(_BY_SUFFIX[kind] for kind in ("xlsx", "xlsm", "xlsb", "xls", "ods"))
@@ -119,6 +124,11 @@ def safe_suffixes(name: str) -> str:
 def by_name(name: str) -> str | None:
     """The media type that a file's name promises, or None for a name that ragline does not know."""
     return _BY_SUFFIX.get(suffix(name))
+
+
+def extension_of(media_type: str) -> str:
+    """An extension of files of this media type, without its dot; "" for a type that ragline does not know, or that says little."""
+    return _EXTENSIONS.get(media_type, "")
 
 
 def is_plain(media_type: str) -> bool:

@@ -1,0 +1,214 @@
+"""Uploads as they come over HTTP: streamed to where they wait, refused as soon as it shows that they cannot be taken."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, MutableSequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from ragline.engine import Engine
+from ragline.engine.jobs import discard, new_file
+from ragline.errors import InputError
+from ragline.jobs.uploads import Body
+from ragline.reading.parsing import formats
+from ragline.server.bodies import check_value, must_not_be_packed, parse_json, read_json, too_large
+from ragline.server.errors import HttpError
+from ragline.server.multipart import PartStart, form_pieces
+from ragline.server.schemas.documents import TextUpload
+from ragline.settings import ServerSettings
+from ragline.storage.jobs import Job, NewFile
+
+_FIELDS = ("id", "source", "metadata", "collection")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(slots=True)
+class _Form:
+    """What was received of a form. Bodies belong to the files at the same place."""
+
+    fields: dict[str, bytearray] = field(default_factory=dict)
+    files: list[tuple[str, Body]] = field(default_factory=list)
+
+
+async def accept_upload(request: Request, engine: Engine, settings: ServerSettings, *, id: str | None = None) -> Job:
+    """Receives an upload, a form or JSON, and accepts it as a job.
+
+    Args:
+        id: The document that it is for, where the address names it.
+
+    Raises:
+        HttpError: 400 for a body that cannot be understood, 408 for one too slow, 413 for one too large or of too many files, 415
+            for a type that is not read.
+        InputError: A field that cannot be taken.
+        ConflictError: The idempotency key was used for another request.
+        OverloadedError: Too much is waiting already.
+    """
+    key = _idempotency_key(request)
+    bodies: list[Body] = []
+    try:
+        if _media_type(request) == "multipart/form-data":
+            files, collection = await _form_files(request, engine, settings, id, bodies)
+        else:
+            files, collection = await _json_file(request, engine, settings, id, bodies)
+    except BaseException:
+        await discard(bodies)
+        raise
+    return await engine.jobs.accept(files, bodies, collection=collection, idempotency_key=key)
+
+
+async def _json_file(
+    request: Request, engine: Engine, settings: ServerSettings, id: str | None, bodies: MutableSequence[Body]
+) -> tuple[list[NewFile], str | None]:
+    value = await (await read_json(request, settings)).json()
+    try:
+        given = TextUpload.model_validate(value)
+    except ValidationError as failure:
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in failure.errors()]) from failure
+    if not given.text.strip():
+        raise InputError("the text is empty", hint="there is nothing to ingest")
+    body = engine.jobs.receive("")
+    bodies.append(body)
+    await body.write(given.text.encode())
+    named = _one_id(id, given.id)
+    file = await new_file(body, given.source or named or "text", "text", id=named, source=given.source, metadata=given.metadata)
+    return [file], given.collection
+
+
+async def _form_files(
+    request: Request, engine: Engine, settings: ServerSettings, id: str | None, bodies: MutableSequence[Body]
+) -> tuple[list[NewFile], str | None]:
+    must_not_be_packed(request)
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            form = await _receive(request, engine, settings, bodies)
+    except TimeoutError:
+        raise HttpError(408, "body_timeout", "the upload did not arrive in time", headers={"connection": "close"}) from None
+    except ClientDisconnect:
+        raise HttpError(400, "disconnected", "the client left before its upload was there") from None
+    texts = {name: _text(name, value) for name, value in form.fields.items()}
+    metadata = _metadata(texts.get("metadata"), settings)
+    if not form.files:
+        raise InputError("there is no file in the form", hint="send it in the field `file`: curl -F file=@a.pdf")
+    named = _one_id(id, texts.get("id"))
+    if named is not None and len(form.files) > 1:
+        raise InputError(f"{len(form.files)} files cannot have one id", hint="send them one by one, or without an id")
+    source = texts.get("source")
+    files = [await new_file(body, name, "file", id=named, source=source, metadata=metadata) for name, body in form.files]
+    return files, texts.get("collection")
+
+
+async def _receive(request: Request, engine: Engine, settings: ServerSettings, bodies: MutableSequence[Body]) -> _Form:
+    """Takes the form apart while it comes: files go to the disk, fields are kept."""
+    form = _Form()
+    into: Body | bytearray | None = None
+    fields_bytes = 0
+    async with aclosing(form_pieces(request.headers["content-type"], _limited(request, settings.max_upload_bytes))) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, PartStart):
+                into = _begin(piece, form, engine, settings, bodies)
+            elif isinstance(into, bytearray):
+                fields_bytes += len(piece)
+                if fields_bytes > settings.max_body_bytes:
+                    raise too_large(settings.max_body_bytes)
+                into += piece
+            elif into is not None:
+                await into.write(piece)
+    return form
+
+
+def _begin(part: PartStart, form: _Form, engine: Engine, settings: ServerSettings, bodies: MutableSequence[Body]) -> Body | bytearray:
+    """Where the bytes of a part go."""
+    if part.name == "file":
+        if len(form.files) >= settings.max_upload_files:
+            raise HttpError(
+                413, "too_many_files", f"there are more than {settings.max_upload_files} files", hint="send them in several requests"
+            )
+        name = _file_name(part)
+        body = engine.jobs.receive(name)
+        bodies.append(body)
+        form.files.append((name, body))
+        return body
+    if part.name not in _FIELDS or part.name in form.fields:
+        raise InputError(
+            f"the form has a field {part.name[:100]!r}" + (" twice" if part.name in _FIELDS else ", which is not known"),
+            hint=f"its fields are file, {', '.join(_FIELDS)}; file may stand there several times",
+        )
+    return form.fields.setdefault(part.name, bytearray())
+
+
+def _file_name(part: PartStart) -> str:
+    """The name of a file, which tells its format: without folders, with the extension of its type where it has none that is known."""
+    name = re.split(r"[/\\]", part.filename or "")[-1].strip()
+    if not name:
+        raise InputError("a file of the form has no name", hint="curl -F file=@a.pdf sends one")
+    check_value(name, 1)
+    if len(name) > 255:
+        raise InputError(f"the name of a file has {len(name)} characters", hint="use at most 255")
+    if formats.by_name(name) is not None:
+        return name
+    extension = formats.extension_of(part.content_type)
+    if extension:
+        return f"{name}.{extension}"
+    if part.content_type.startswith("text/") or (not formats.suffix(name) and part.content_type in ("", "application/octet-stream")):
+        return name  # its content tells
+    raise HttpError(415, "unsupported_media_type", f"{name[:100]!r} is of a type that is not read", hint=formats.HINT)
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+        raise too_large(max_bytes)
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        if piece:
+            yield piece
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InputError("the Idempotency-Key cannot be taken", hint="use 1 to 255 ASCII characters without spaces, such as a UUID")
+    return key
+
+
+def _one_id(of_address: str | None, of_body: str | None) -> str | None:
+    if of_address is not None and of_body not in (None, of_address):
+        raise InputError("the id in the body is another than that in the address", hint="leave it out of the body")
+    named = of_address if of_address is not None else of_body
+    if named == "":
+        raise InputError("the id is empty", hint="leave it out to have one made")
+    return named
+
+
+def _text(name: str, value: bytearray) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise InputError(f"the field {name!r} is not UTF-8", hint="send it as UTF-8 text") from None
+    check_value(text, 1)
+    return text
+
+
+def _metadata(text: str | None, settings: ServerSettings) -> dict[str, Any]:
+    if text is None:
+        return {}
+    value = parse_json(text.encode())
+    if not isinstance(value, dict):
+        raise InputError("the metadata is not a JSON object", hint='send it as {"key": value}')
+    check_value(value, settings.max_json_depth)
+    return value
