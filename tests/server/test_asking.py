@@ -175,3 +175,17 @@ async def test_a_stream_with_nothing_to_say_shows_that_it_is_alive(tmp_path: Pat
         await asyncio.wait_for(exchange.task, 10)
         assert b": still here\n\n" in exchange.body
         assert [name for name, _ in events_of(exchange.body.decode())] == ["hits", "token", "answer"]
+
+
+async def test_a_question_may_go_on_with_what_was_said(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        await served.state.engine.ingest([Document("The vault keys rotate every ninety days.", id="keys"), Document("Dogs travel free.")])
+        history = [{"role": "user", "text": "How often do the vault keys rotate?"}, {"role": "assistant", "text": "Every ninety days [1]."}]
+        asked = {"query": "Since when is that so?", "history": history}
+        answer = (await served.client.post("/api/v1/query", json=asked)).json()
+        assert [each["document_id"] for each in answer["citations"]] == ["keys"]
+        streamed = await served.client.post("/api/v1/query", json={**asked, "stream": True})
+        assert 'event: citation\ndata: {"chunk_id":1,"document_id":"keys"' in streamed.text
+        assert not (await served.client.post("/api/v1/query", json={**asked, "history": []})).json()["found"]
+        wrong = await served.client.post("/api/v1/query", json={"query": "And why?", "history": [{"role": "tool", "text": "x"}]})
+        assert wrong.status_code == 422 and "history.0.role" in wrong.json()["error"]["message"]

@@ -21,7 +21,7 @@ from ragline.server.schemas.asking import AnswerReply, BatchReply, BatchRequest,
 from ragline.server.schemas.errors import WITH_BODY
 from ragline.server.state import state_of
 from ragline.server.streaming import EventStream, sse
-from ragline.types import StreamEvent
+from ragline.types import StreamEvent, Turn
 
 router = APIRouter(prefix="/api/v1", route_class=GuardedRoute, tags=["asking"])
 
@@ -52,7 +52,7 @@ async def query(body: QueryRequest, engine: TenantEngine, request: Request) -> R
     With `stream` it comes as server-sent events: `hits`, then `token` and `citation` as they come, then `answer` or `error`.
     """
     if not body.stream:
-        answer = await engine.ask(body.query, **_where(body))
+        answer = await engine.ask(body.query, history=_said(body), **_where(body))
         visit_of(request).turned_out(answer.cache)
         return reply(json_shapes.answer(answer))
     return EventStream(_events(engine, body, visit_of(request)), heartbeat_s=state_of(request).settings.server.heartbeat_s)
@@ -79,7 +79,7 @@ async def query_batch(body: BatchRequest, engine: TenantEngine, request: Request
 
 
 async def _events(engine: Engine, body: QueryRequest, visit: Visit) -> AsyncGenerator[bytes, None]:
-    async with aclosing(engine.stream(body.query, **_where(body))) as events:
+    async with aclosing(engine.stream(body.query, history=_said(body), **_where(body))) as events:
         async for event in events:
             if event.kind == "answer":
                 visit.turned_out(event.data.cache)
@@ -98,6 +98,10 @@ def _data(event: StreamEvent) -> Any:
             return shown(event.data).to_dict()
         case _:
             return event.data
+
+
+def _said(body: QueryRequest) -> list[Turn]:
+    return [Turn(each.role, each.text) for each in body.history]
 
 
 def _where(body: SearchRequest) -> dict[str, Any]:

@@ -40,9 +40,22 @@ class SearchRequest(RequestBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "How do I rotate keys?", "top_k": 5}]})
 
 
-class QueryRequest(SearchRequest):
-    """A question, and how its answer is to come."""
+class TurnShape(RequestBody):
+    """Something said earlier; `system` is what the application wishes an answer to be like."""
 
+    role: Literal["user", "assistant", "system"]
+    text: str
+
+
+class QueryRequest(SearchRequest):
+    """A question, what was said before it, and how its answer is to come."""
+
+    history: list[TurnShape] = Field(
+        default_factory=list,
+        max_length=2048,
+        description="Oldest first. A question that goes on with it is searched with what it refers to.",
+        examples=[[{"role": "user", "text": "How often do keys rotate?"}, {"role": "assistant", "text": "Every ninety days."}]],
+    )
     stream: bool = Field(False, description="Whether the answer comes as server-sent events: hits, token, citation, answer, error.")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 
-from ragline.server.schemas.asking import CitationShape
+from ragline.server.schemas.asking import CitationShape, WholeNumber
 from ragline.server.schemas.openai.base import OpenAIBody, unsupported
 
 Nothing = Annotated[Any, WithJsonSchema({"type": "null"})]
@@ -71,7 +71,7 @@ class Where(OpenAIBody):
     """An extension: where to look for the evidence."""
 
     filter: dict[str, Any] | None = Field(None, description="Conditions on metadata.", examples=[{"lang": "en"}])
-    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many passages the answer is made from.")
+    top_k: Annotated[WholeNumber, Field(ge=1, le=1000)] | None = Field(None, description="How many passages the answer is made from.")
 
 
 class ChatRequest(OpenAIBody):
@@ -86,9 +86,9 @@ class ChatRequest(OpenAIBody):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int | None, WithJsonSchema({"enum": [1, None]})] = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="The answer ends after about so many tokens.")
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="The same.")
+    n: Annotated[WholeNumber | None, WithJsonSchema({"enum": [1, None]})] = None
+    max_tokens: Annotated[WholeNumber, Field(ge=1)] | None = Field(None, description="The answer ends after about so many tokens.")
+    max_completion_tokens: Annotated[WholeNumber, Field(ge=1)] | None = Field(None, description="The same.")
     stop: str | Annotated[list[str], Field(max_length=4)] | None = Field(None, description="The answer ends before the first of these.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="Has no effect: the server's settings say.")
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="Has no effect: the server's settings say.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 
+from ragline.server.schemas.asking import WholeNumber
 from ragline.server.schemas.openai.base import OpenAIBody, unsupported
 
 MAX_TEXTS = 2048
@@ -23,7 +24,7 @@ class EmbeddingsRequest(OpenAIBody):
         | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_TEXTS)]
     )
     encoding_format: Literal["float", "base64"] | None = Field(None, description="Lists of numbers, or float32 in base64.")
-    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="Only the length that the model has here.")
+    dimensions: Annotated[WholeNumber, Field(ge=1)] | None = Field(None, description="Only the length that the model has here.")
     user: Annotated[Any, WithJsonSchema({"type": ["string", "null"]})] = None
 
     @field_validator("input", mode="before")
