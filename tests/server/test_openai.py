@@ -244,6 +244,18 @@ def test_many_texts_are_embedded_at_once(client: openai.OpenAI) -> None:
     assert [each.index for each in made.data] == list(range(500))
 
 
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with live(tmp_path, limits={"requests_per_s": 0.01, "burst": 2}) as server:
+        key = server.key("acme")
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+            client.models.list()
+            client.chat.completions.create(model="ragline", messages=said())
+            with pytest.raises(openai.RateLimitError) as caught:
+                client.chat.completions.create(model="ragline", messages=said(), stream=True)
+            assert (caught.value.type, caught.value.code) == ("rate_limit_error", "rate_limited")
+            assert 50 < int(caught.value.response.headers["retry-after"]) <= 100
+
+
 def test_a_tenant_is_known_by_its_key(tmp_path: Path) -> None:
     with live(tmp_path) as server:
         server.run(lambda engine: engine.tenant("acme").ingest(Document(KEYS, id="keys")))

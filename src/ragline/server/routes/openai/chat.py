@@ -16,6 +16,7 @@ from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
 from ragline.engine import Engine
 from ragline.errors import NotFoundError, RaglineError
 from ragline.server.access import TenantEngine
+from ragline.server.door import Visit, visit_of
 from ragline.server.errors import HttpError, error_body, shown, status_of
 from ragline.server.guarding import GuardedRoute
 from ragline.server.replies import encoded, reply
@@ -46,7 +47,7 @@ async def complete(body: ChatRequest, engine: TenantEngine, request: Request) ->
     The messages before it are the history: a question that goes on with them is searched with what it refers to. System messages say what
     answers should be like, where a language model writes them; no message changes that answers rest on documents and cite them.
     """
-    completion = _Completion(body, engine)
+    completion = _Completion(body, engine, visit_of(request))
     if not body.stream:
         return reply(await completion.whole())
     pieces = completion.chunks()
@@ -61,8 +62,9 @@ def _count(text: str) -> int:
 class _Completion:
     """One answer in OpenAI's shapes."""
 
-    def __init__(self, body: ChatRequest, engine: Engine) -> None:
+    def __init__(self, body: ChatRequest, engine: Engine, visit: Visit) -> None:
         self._body = body
+        self._visit = visit
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
         question, history = _conversation(body)
         where = body.ragline or Where()
@@ -78,7 +80,7 @@ class _Completion:
             async for _ in telling.pieces():
                 pass
         finally:
-            await telling.close()
+            await self._close()
         message = {"role": "assistant", "content": telling.text, "refusal": None, **self._evidence()}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": telling.finish_reason}
         usage = await _usage(self._body, telling.text)
@@ -97,14 +99,19 @@ class _Completion:
             except RaglineError as failure:
                 yield b"data: " + error_body(_PATH, status_of(failure), shown(failure)) + b"\n\n"
                 return
-            await telling.close()
+            await self._close()
             yield self._chunk(self._evidence(), finish_reason=telling.finish_reason, ragline=self._details())
             if self._body.stream_options is not None and self._body.stream_options.include_usage:
                 usage = await _usage(self._body, telling.text)
                 yield _event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
             yield b"data: [DONE]\n\n"
         finally:
-            await telling.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._telling.close()
+        if self._telling.answer is not None:
+            self._visit.turned_out(self._telling.answer.cache)
 
     async def _begin(self) -> None:
         try:
