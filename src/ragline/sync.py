@@ -290,6 +290,10 @@ class SyncEngine:
         """As `Engine.process_stats`."""
         return self._loop.run(self._engine.process_stats(times=times))
 
+    def warm_up(self) -> None:
+        """As `Engine.warm_up`."""
+        self._loop.run(self._engine.warm_up())
+
     def clear_cache(self, *, collection: str | None = None) -> None:
         """As `Engine.clear_cache`."""
         return self._loop.run(self._engine.clear_cache(collection=collection))

@@ -26,6 +26,7 @@ from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.engine.sources import Source
 from ragline.engine.stats import process_stats, tenant_stats
+from ragline.engine.warming import warm_up
 from ragline.errors import InputError, NotFoundError, RaglineError
 from ragline.filters import parse_filter
 from ragline.generation.base import Generator
@@ -480,6 +481,11 @@ class Engine:
             times: Whether the times of operations and their stages are told too.
         """
         return await process_stats(self._resources, self._asking, times=times)
+
+    @_while_open
+    async def warm_up(self) -> None:
+        """Loads models and views now that the first question would otherwise wait for, of all tenants."""
+        await warm_up(self._resources, self._scope(None))
 
     @_while_open
     async def clear_cache(self, *, collection: str | None = None) -> None:

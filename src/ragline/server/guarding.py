@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive
 
 from ragline.server.access import caller_of
-from ragline.server.bodies import JsonRequest, read_json
+from ragline.server.bodies import read_json
 from ragline.server.errors import HttpError
 from ragline.server.schemas.errors import problems
 from ragline.server.state import state_of
@@ -64,19 +65,19 @@ class GuardedRoute(APIRoute):
 async def until_left(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
     """The response, or nothing that anyone would read if the client leaves first: then the work is cancelled."""
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
+    leaving = asyncio.create_task(left(request.receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        working.cancel()
-        await asyncio.wait((working,))
         raise client_left()
     finally:
         leaving.cancel()
-        if not working.done():  # this task was cancelled
+        if not working.done():  # the client left, or this task was cancelled
             working.cancel()
             await asyncio.wait((working,))
+            if not working.cancelled():
+                working.exception()  # seen: nobody is left to be told of it
 
 
 def client_left() -> HttpError:
@@ -84,10 +85,7 @@ def client_left() -> HttpError:
     return HttpError(499, "client_left", "the client left")
 
 
-async def _left(request: Request) -> None:
-    if isinstance(request, JsonRequest):  # its body has been read
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        return
-    while (await request.receive())["type"] != "http.disconnect":
+async def left(receive: Receive) -> None:
+    """Returns when the client has left; the body must have been read, or nobody wants it."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -76,6 +76,7 @@ class ServerState:
             try:
                 if not await self.keys.in_force():
                     _log.warning("there are no keys (`ragline keys create`): everyone on this machine may do everything, others nothing")
+                await engine.warm_up()
                 yield
             finally:
                 self.stopping = True

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from ragline.server.guarding import left
 from ragline.server.replies import encoded
 
 _PING = b": still here\n\n"
@@ -47,7 +48,7 @@ class EventStream(Response):
     async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(left(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -82,8 +83,3 @@ class EventStream(Response):
 
 async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:
     return await anext(pieces)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

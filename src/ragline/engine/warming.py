@@ -1,0 +1,33 @@
+"""What the first question would otherwise wait for: models and views, loaded before anyone asks."""
+
+from __future__ import annotations
+
+import logging
+
+from ragline.engine.resources import Resources
+from ragline.errors import RaglineError
+from ragline.types import Scope
+
+_log = logging.getLogger("ragline.engine")
+
+_MOST_COLLECTIONS = 16
+
+
+async def warm_up(resources: Resources, first: Scope) -> None:
+    """Opens the models of the collections there are, and the views of some: those of `first`, then in the order they were made.
+
+    What cannot be loaded is told to the log; who asks for it will be told why.
+    """
+    heads = {scope: head for scope, head in (await resources.store.heads()).items() if head.model}
+    scopes = sorted(heads, key=lambda scope: (scope != first, heads[scope].scope_id))
+    models: set[str] = set()
+    for place, scope in enumerate(scopes):
+        try:
+            if (model := heads[scope].model) not in models:
+                models.add(model)
+                embedder = await resources.embedder_for(scope)
+                await embedder.embed_questions(["warm"])
+            if place < min(_MOST_COLLECTIONS, resources.settings.index.resident_scopes):
+                await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
+        except RaglineError as failure:
+            _log.warning("the collection %r of tenant %r cannot be made ready: %s", scope.collection, scope.tenant, failure.message)
