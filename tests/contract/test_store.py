@@ -135,6 +135,8 @@ async def test_vectors_of_another_tenant_or_model_do_not_count(store: Store) -> 
         async with store.transaction() as transaction:
             await transaction.put(SCOPE, [written], model="m1", embedder=EMBEDDER)
     assert await store.vectors("acme", "m1", written.passage_hashes) == {}
+    (usage,) = (await store.vector_usage("rival")).items()
+    assert usage == ("m1", (1, 2 * vectors_of(written.passage_hashes).shape[1])) and await store.vector_usage("nobody") == {}
 
 
 @pytest.mark.parametrize(

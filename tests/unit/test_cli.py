@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from ragline.errors import (
     ReadError,
     SettingsError,
 )
+from ragline.observe.logs import JsonLines
 
 COMMANDS = [
     ["ask"],
@@ -44,6 +46,9 @@ COMMANDS = [
     ["keys", "create"],
     ["keys", "list"],
     ["keys", "revoke"],
+    ["cache", "stats"],
+    ["cache", "clear"],
+    ["cache", "warm"],
     ["config", "show"],
     ["config", "init"],
 ]
@@ -67,13 +72,34 @@ def test_every_command_explains_itself_and_has_the_common_options(command: list[
     result = CliRunner().invoke(app, [*command, "--help"], prog_name="ragline")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: ragline {' '.join(command)} ")
-    for option in ("--json", "--data-dir", "--collection", "--tenant", "--config", "--profile", "--set", "--debug"):
+    for option in (
+        "--json",
+        "--data-dir",
+        "--collection",
+        "--tenant",
+        "--config",
+        "--profile",
+        "--set",
+        "--debug",
+        "--log-level",
+        "--log-format",
+    ):
         assert option in result.stdout
 
 
 def test_there_are_no_other_commands() -> None:
     listed = CliRunner().invoke(app, ["--help"]).stdout.partition("Commands:\n")[2]
     assert [line.split()[0] for line in listed.splitlines()] == list(dict.fromkeys(command[0] for command in COMMANDS))
+
+
+def test_the_log_goes_to_standard_error_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger("ragline")
+    for name, value in (("handlers", []), ("level", 0), ("propagate", True)):
+        monkeypatch.setattr(root, name, value)
+    assert cli.run(["config", "show", "pool", "--json"]) == 0 and root.handlers == []
+    assert cli.run(["--log-level", "debug", "config", "show", "pool", "--log-format", "json", "--json"]) == 0
+    (handler,) = root.handlers
+    assert root.level == logging.DEBUG and isinstance(handler.formatter, JsonLines)
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ragline import __version__
-from ragline.cli.options import Common, command
+from ragline.cli.options import Common, Format, Level, command
 
 app = typer.Typer(
     add_completion=False,
@@ -44,9 +44,11 @@ def root(
     profile: Annotated[str | None, typer.Option("--profile", hidden=True)] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", hidden=True)] = None,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+    log_level: Annotated[Level | None, typer.Option("--log-level", hidden=True)] = None,
+    log_format: Annotated[Format | None, typer.Option("--log-format", hidden=True)] = None,
 ) -> None:
     """Documents in, cited answers out: a retrieval engine on one machine."""
-    context.obj = Common(json, data_dir, collection, tenant, config, profile, assignments, debug)
+    context.obj = Common(json, data_dir, collection, tenant, config, profile, assignments, debug, log_level, log_format)
     if version:
         typer.echo(f'{{"version": "{__version__}"}}' if json else f"ragline {__version__}")
     elif context.invoked_subcommand is None:
@@ -148,16 +150,12 @@ def serve(
     allowed_hosts: Annotated[
         str | None, typer.Option("--allowed-hosts", metavar="NAMES", help="Names it is called by, with commas between.")
     ] = None,
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None, typer.Option("--log-level", help="The least that is logged. [default: info]")
-    ] = None,
-    log_format: Annotated[Literal["text", "json"] | None, typer.Option("--log-format", help="How. [default: text]")] = None,
 ) -> int:
     """Answer over HTTP. Without keys only this machine is answered: see `ragline keys`."""
     from ragline.cli import serving
 
     flags = {"host": host, "port": port, "workers": workers, "cors_origins": cors_origins, "allowed_hosts": allowed_hosts}
-    return serving.serve(common, {**flags, "log_level": log_level, "log_format": log_format})
+    return serving.serve(common, {**flags, "log_level": common.log_level, "log_format": common.log_format})
 
 
 @command(app)
@@ -274,6 +272,44 @@ async def revoke_key(common: Common, id: Annotated[str, typer.Argument(metavar="
     from ragline.cli import keys
 
     return await keys.revoke(common, id)
+
+
+cache = _group("cache", "See, clear and warm what was computed before.")
+
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="A running server, such as http://127.0.0.1:8000.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Its key; @FILE reads it from a file.")]
+
+
+@command(cache, "stats")
+async def cache_stats(common: Common, url: Url = None, key: Key = None) -> int:
+    """Show what a server knew already (--url), or the vectors that the data folder keeps."""
+    from ragline.cli import cache
+
+    return await cache.stats(common, url, key)
+
+
+@command(cache, "clear")
+async def clear_cache(common: Common, url: Url = None, key: Key = None) -> int:
+    """Have the servers on the data folder, or the one at --url, forget what they keep for a tenant.
+
+    It is never needed to get fresh answers: what is kept is served only while it holds.
+    """
+    from ragline.cli import cache
+
+    return await cache.clear(common, url, key)
+
+
+@command(cache, "warm")
+async def warm_cache(
+    common: Common,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Questions, one a line; lines that begin with # are left out.")],
+    url: Url = None,
+    key: Key = None,
+) -> int:
+    """Ask a server (--url) every question of a file, so that it knows the answers when people ask."""
+    from ragline.cli import cache
+
+    return await cache.warm(common, file, url, key)
 
 
 config = _group("config", "Show settings, and write a settings file.")

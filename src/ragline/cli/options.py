@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ from ragline.errors import BackendError, FilterError, InputError, NotFoundError,
 if TYPE_CHECKING:  # an engine takes as long to import as `--help` may take
     from ragline.engine import Engine
     from ragline.settings import LoadedSettings
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["text", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,21 @@ class Common:
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: retrieval.top_k=5. May be repeated.")
     ] = None
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False
+    log_level: Annotated[Level | None, typer.Option("--log-level", help="Log to standard error: this and what is worse.")] = None
+    log_format: Annotated[Format | None, typer.Option("--log-format", help="Log lines for people, or one JSON object a line.")] = None
 
     def over(self, other: Common) -> Common:
         """These options, and the other's where these were not given."""
         pairs = zip(astuple(self), astuple(other), strict=True)
         nearest = Common(*(theirs if mine in (None, False) else mine for mine, theirs in pairs))
         return replace(nearest, assignments=[*(other.assignments or []), *(self.assignments or [])])  # the later wins
+
+    def log(self) -> None:
+        """Sends the log to standard error where a flag asks for it."""
+        if self.log_level is not None or self.log_format is not None:
+            from ragline.observe.logs import configure_logging
+
+            configure_logging(self.log_level or "info", self.log_format == "json")
 
     def overrides(self, **flags: Any) -> dict[str, Any]:
         """The settings that flags of their own give, by dotted key; `flags` has `__` for the dot, None where not given."""
@@ -127,6 +139,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         @wraps(function)
         def run(*, context: typer.Context, **values: Any) -> int | None:
             given = Common(**{each.name: values.pop(each.name) for each in common}).over(context.find_root().obj)
+            given.log()
             outcome = function(given, **values)
             return asyncio.run(outcome) if isinstance(outcome, Coroutine) else outcome
 

@@ -327,6 +327,10 @@ class Store(Protocol):
         """Those of the vectors that are stored, by hash: `(dimension,)` float16 each. The embedding cache."""
         ...
 
+    async def vector_usage(self, tenant: str) -> Mapping[str, tuple[int, int]]:
+        """How many vectors are stored and how many bytes they take, by model."""
+        ...
+
     async def files(self, scope: Scope, uris: Sequence[str]) -> Mapping[str, FileState]:
         """What is known of these files, by URI; unknown ones are left out."""
         ...

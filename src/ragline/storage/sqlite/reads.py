@@ -294,6 +294,20 @@ def rows(connection: apsw.Connection, scope_id: int, document_ids: Sequence[str]
     return _expand(ranges)
 
 
+def vector_usage(connection: apsw.Connection, tenant: str) -> dict[str, tuple[int, int]]:
+    """How many vectors are stored and how many bytes they take, by model."""
+    found = query(
+        connection,
+        """
+        SELECT s.model, count(v.id), 2 * s.dimension * count(v.id)
+        FROM spaces AS s LEFT JOIN vectors AS v ON v.space_id = s.id
+        WHERE s.tenant = ? GROUP BY s.id ORDER BY s.model
+        """,
+        (tenant,),
+    )
+    return {model: (count, size) for model, count, size in found}
+
+
 def vectors(connection: apsw.Connection, tenant: str, model: str, hashes: Sequence[bytes]) -> dict[bytes, Float16]:
     """Those of the vectors that are stored, by hash."""
     if not hashes:

@@ -230,6 +230,10 @@ class SqliteStore:
         """Those of the vectors that are stored, by hash."""
         return await self.read(reads.vectors, tenant, model, hashes)
 
+    async def vector_usage(self, tenant: str) -> Mapping[str, tuple[int, int]]:
+        """How many vectors are stored and how many bytes they take, by model."""
+        return await self.read(reads.vector_usage, tenant)
+
     async def files(self, scope: Scope, uris: Sequence[str]) -> Mapping[str, FileState]:
         """What is known of these files, by URI."""
         return await self.read(reads.files, await self._scope_id(scope), uris)
