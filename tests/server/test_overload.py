@@ -14,6 +14,7 @@ import pytest
 
 from ragline.server import door
 from ragline.settings import CacheSettings, GenerationSettings, LimitsSettings
+from ragline.storage.keys import new_key
 from ragline.types import Document
 from tests.imitation.chat import MODEL, ChatServer, Script
 from tests.imitation.http import HANG
@@ -44,6 +45,15 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Pat
         assert (await served.client.post("/api/v1/search", json=QUERY, headers=other)).status_code == 200
         assert (await served.client.get("/livez")).status_code == 200
         assert served.state.budgets.stats()["rate_limited"] == 2
+
+
+async def test_a_key_can_have_a_rate_of_its_own(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        text, stored = new_key("acme", scopes=["read"], created_at=1.0, rate_per_s=0.01, burst=1)
+        await served.state.keys.add(stored, actor="test")
+        slow, free = {"x-api-key": text}, await served.key("acme", "read")
+        assert [(await served.client.get("/api/v1/stats", headers=slow)).status_code for _ in range(2)] == [200, 429]
+        assert [(await served.client.get("/api/v1/stats", headers=free)).status_code for _ in range(2)] == [200, 200]
 
 
 async def fill(served: Served, budget: str, until_left: AsyncExitStack) -> None:

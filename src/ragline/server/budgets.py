@@ -72,14 +72,22 @@ class Budgets:
             return "ingesting"
         return _ASKING.get((method, path))
 
-    def take_rate(self, key: str) -> None:
-        """Counts a request of a key. Raises HttpError, 429, where it sends more than it may."""
-        rate = self._settings.requests_per_s
-        if rate is None:
+    def take_rate(self, key: str, rate: float | None = None, burst: int | None = None) -> None:
+        """Counts a request of a key. Raises HttpError, 429, where it sends more than it may.
+
+        Args:
+            rate: The key's own; unset takes that of the settings.
+            burst: Goes with a rate of its own; unset takes what one second allows.
+        """
+        if rate is not None:
+            burst = burst or max(1, math.ceil(rate))
+        elif self._settings.requests_per_s is not None:
+            rate, burst = self._settings.requests_per_s, self._settings.burst
+        else:
             return
         if self._rates is None:
             self._rates = open_rates(self._folder / "rates") if self._folder is not None else LocalRates()
-        wait_s = self._rates.take(key, rate, self._settings.burst)
+        wait_s = self._rates.take(key, rate, burst)
         if wait_s > 0:
             self.rate_limited += 1
             seconds = max(1, math.ceil(wait_s))

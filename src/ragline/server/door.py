@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragline.concurrency.admission import Admission, Place
 from ragline.concurrency.deadlines import deadline
 from ragline.errors import DeadlineError, InputError, RaglineError
+from ragline.server.access import Caller
 from ragline.server.budgets import LIMITED, Budgets
 from ragline.server.errors import HttpError, error_response
 from ragline.settings.limits import LimitsSettings
@@ -83,8 +84,9 @@ class Door:
         came = time.perf_counter()
         budget = self._budgets.budget_of(scope["method"], path)
         try:
-            caller = scope.get("state", {}).get("caller")
-            self._budgets.take_rate(caller.name if caller is not None else "")
+            caller: Caller = scope["state"]["caller"]
+            key = caller.key
+            self._budgets.take_rate(caller.name, key.rate_per_s if key is not None else None, key.burst if key is not None else None)
             visit = self._visit(budget, path)
             seconds = self._seconds(scope, budget)
         except RaglineError as refusal:
