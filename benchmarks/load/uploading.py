@@ -1,0 +1,77 @@
+"""Files of 100 kB as fast as they are taken, while somebody searches."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+from serving import Watched, serving
+from workload import large_text
+
+if TYPE_CHECKING:
+    from run import Bench
+
+FILE_BYTES = 100_000
+FILES = 40
+SEARCHES_PER_S = 5
+MOST_SECONDS = 600.0
+
+
+def upload_while_searching(bench: Bench) -> dict[str, Any]:
+    """How fast files are accepted, how fast they can be found, and what that does to searches."""
+    sentences = json.loads((bench.store / "questions.json").read_text(encoding="utf-8"))
+    files = [large_text(number, sentences, FILE_BYTES) for number in range(FILES)]
+    size_mb = sum(len(text.encode()) for text in files) / 1e6
+    with serving(bench.store, {"cache.enabled": "false"}) as server:
+        bench.warm(server)
+        with httpx2.Client(base_url=f"http://{server.host}:{server.port}", timeout=60, trust_env=False) as client:
+            chunks = _chunks(client)
+            alone = bench.load(server, "/api/v1/search", bench.unseen(), connections=4, rate=SEARCHES_PER_S, seconds=10)
+            searching = _searching(bench, server)
+            began = time.perf_counter()
+            for number, text in enumerate(files):
+                answer = client.post("/api/v1/documents", files={"file": (f"file-{number}.txt", text.encode(), "text/plain")})
+                answer.raise_for_status()
+            accepted_s = time.perf_counter() - began
+            while (left := _under_way(client)) and time.perf_counter() - began < MOST_SECONDS:
+                time.sleep(0.25)
+            searchable_s = time.perf_counter() - began
+            searching.terminate()
+            told = searching.communicate()[0]
+            new = _chunks(client) - chunks
+        memory = max(server.memory_bytes) / 1e6
+    return {
+        "searches alone": alone,
+        "searches meanwhile": json.loads(told) if told.strip() else {},
+        "accepted_mb_per_s": size_mb / accepted_s,
+        "searchable_chunks_per_s": new / searchable_s,
+        "searchable_mb_per_s": size_mb / searchable_s,
+        "files_left": left,
+        "memory_mb": memory,
+    }
+
+
+def _searching(bench: Bench, server: Watched) -> subprocess.Popen[str]:
+    plan = {"host": server.host, "port": server.port, "path": "/api/v1/search", "bodies": bench.unseen(), "connections": 4}
+    plan |= {"rate": SEARCHES_PER_S, "seconds": MOST_SECONDS}
+    command = [sys.executable, str(Path(__file__).with_name("client.py"))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(plan))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def _under_way(client: httpx2.Client) -> int:
+    jobs = client.get("/api/v1/jobs", params={"limit": 200}).raise_for_status().json()["jobs"]
+    return sum(job["state"] in ("queued", "running") for job in jobs)
+
+
+def _chunks(client: httpx2.Client) -> int:
+    return int(client.get("/api/v1/stats").raise_for_status().json()["chunks"])

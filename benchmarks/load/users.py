@@ -1,0 +1,64 @@
+"""500 people at once, imitated by locust in an environment of its own."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serving import serving
+
+if TYPE_CHECKING:
+    from run import Bench
+
+USERS = 500
+SPAWN_PER_S = 50
+SECONDS = 60
+
+_HERE = Path(__file__).parent
+_ENVIRONMENT = _HERE.parent / ".venvs" / "locust"
+
+
+def users(bench: Bench) -> dict[str, Any]:
+    """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of 500."""
+    locust = _locust()
+    with serving(bench.store) as server, tempfile.TemporaryDirectory() as folder:
+        bench.warm(server)
+        command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
+        command += ["-u", str(USERS), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
+        cpu, wall = server.cpu_s(), time.perf_counter()
+        environment = {**os.environ, "RAGLINE_QUESTIONS": str(bench.store / "questions.json")}
+        before = os.times()
+        subprocess.run(command, check=False, env=environment, stdout=subprocess.DEVNULL)
+        after, took_s = os.times(), time.perf_counter() - wall
+        with Path(folder, "users_stats.csv").open(encoding="utf-8") as lines:
+            found = {row["Name"]: _figures(row) for row in csv.DictReader(lines)}
+        return {
+            **found,
+            "server_cpu": (server.cpu_s() - cpu) / took_s,
+            "client_cpu": (after.children_user - before.children_user + after.children_system - before.children_system) / took_s,
+            "memory_mb": max(server.memory_bytes) / 1e6,
+        }
+
+
+def _figures(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "good_per_s": float(row["Requests/s"]) - float(row["Failures/s"]),
+        "statuses": {"requests": int(row["Request Count"]), "failures": int(row["Failure Count"])},
+        **{f"p{q}_ms": float(row[f"{q}%"]) for q in (50, 95, 99)},
+    }
+
+
+def _locust() -> Path:
+    program = _ENVIRONMENT / "bin" / "locust"
+    if not program.exists():
+        venv.create(_ENVIRONMENT, with_pip=True)
+        pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(_HERE / "requirements.txt")]
+        subprocess.run(pip, check=True, stdout=sys.stderr)
+    return program
