@@ -74,7 +74,9 @@ def test_a_stream_has_the_role_first_then_text_then_why_it_ended(client: openai.
 
 def test_a_stream_ends_with_its_usage_where_that_is_wanted(client: openai.OpenAI) -> None:
     options: Any = {"include_usage": True}
-    *_, last = client.chat.completions.create(model="ragline", messages=said(), stream=True, stream_options=options)
+    stream = client.chat.completions.create(model="ragline", messages=said(), stream=True, stream_options=options)
+    *before, last = stream
+    assert all("usage" in chunk.model_fields_set and chunk.usage is None for chunk in before)
     assert last.choices == [] and last.usage is not None and last.usage.completion_tokens > 5
 
 
@@ -132,6 +134,16 @@ def test_evidence_can_be_filtered(client: openai.OpenAI) -> None:
             model="ragline", messages=said(), extra_body={"ragline": {"filter": {"lang": lang}, "top_k": 3}}
         )
         assert made.ragline["found"] is found  # type: ignore[attr-defined]
+
+
+def test_the_text_ends_with_its_sources_where_that_is_wanted(client: openai.OpenAI) -> None:
+    wanted: Any = {"ragline": {"sources": True}}
+    text = "The vault keys rotate every ninety days. [1]\n\nSources:\n[1] https://harbour.example/keys"
+    assert client.chat.completions.create(model="ragline", messages=said(), extra_body=wanted).choices[0].message.content == text
+    chunks = client.chat.completions.create(model="ragline", messages=said(), extra_body=wanted, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+    cut = client.chat.completions.create(model="ragline", messages=said(), extra_body=wanted, max_tokens=3).choices[0]
+    assert cut.message.content == "The vault keys "
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -287,6 +287,19 @@ def test_a_long_turn_is_cut_after_a_sentence() -> None:
     assert re.search(r"deep\.\n</turn", sent(prompt))
 
 
+def test_of_a_very_long_turn_only_the_beginning_is_looked_at() -> None:
+    counted: list[int] = []
+
+    def count(text: str) -> int:
+        counted.append(len(text))
+        return words(text)
+
+    prompts = Prompts(Template.parse(BUILT_IN), count, prompt_tokens=5000, history_tokens=200)
+    long = "The vault is old. " * 100_000
+    prompt = prompts.build(QUESTION, [chunk("Keys rotate.")], [Turn("system", long), Turn("user", long)])
+    assert "The vault is old." in sent(prompt) and max(counted) < 50_000
+
+
 @pytest.mark.parametrize("tokens", [300, 400, 600])
 def test_history_never_takes_the_room_of_question_and_best_document(tokens: int) -> None:
     prompt = talk(

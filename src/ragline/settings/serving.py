@@ -65,6 +65,12 @@ class ServerSettings(Section):
     max_json_depth: Whole = Field(32, ge=4, le=100, description="How deep lists and objects of a JSON body may stand in each other.")
     body_timeout_s: Seconds = Field(30.0, description="How long a JSON body may take to arrive.")
     max_batch_queries: Whole = Field(64, ge=1, le=10_000, description="The most questions in one batch.")
+    sources_in_text: bool = Field(
+        False,
+        description=(
+            "Whether the text of a chat completion under /v1 ends with a list of its sources: for user interfaces that show text alone."
+        ),
+    )
     heartbeat_s: Seconds = Field(10.0, description="How often a stream that has nothing to say shows that it is alive.")
     drain_s: Number = Field(
         1.0, ge=0, le=3600, description="How long the server, told to stop, still takes requests while /readyz says that it is not ready."

@@ -47,12 +47,15 @@ async def complete(body: ChatRequest, engine: TenantEngine, request: Request) ->
     The messages before it are the history: a question that goes on with them is searched with what it refers to. System messages say what
     answers should be like, where a language model writes them; no message changes that answers rest on documents and cite them.
     """
-    completion = _Completion(body, engine, visit_of(request))
+    settings = state_of(request).settings.server
+    where = body.ragline or Where()
+    named = settings.sources_in_text if where.sources is None else where.sources
+    completion = _Completion(body, engine, visit_of(request), names_sources=named)
     if not body.stream:
         return reply(await completion.whole())
     pieces = completion.chunks()
     await anext(pieces)  # the evidence is found: what went wrong up to here has a status of its own
-    return EventStream(pieces, heartbeat_s=state_of(request).settings.server.heartbeat_s)
+    return EventStream(pieces, heartbeat_s=settings.heartbeat_s)
 
 
 def _count(text: str) -> int:
@@ -62,9 +65,11 @@ def _count(text: str) -> int:
 class _Completion:
     """One answer in OpenAI's shapes."""
 
-    def __init__(self, body: ChatRequest, engine: Engine, visit: Visit) -> None:
+    def __init__(self, body: ChatRequest, engine: Engine, visit: Visit, *, names_sources: bool) -> None:
         self._body = body
         self._visit = visit
+        self._names_sources = names_sources
+        self._tells_usage = bool(body.stream_options is not None and body.stream_options.include_usage)
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
         question, history = _conversation(body)
         where = body.ragline or Where()
@@ -81,7 +86,7 @@ class _Completion:
                 pass
         finally:
             await self._close()
-        message = {"role": "assistant", "content": telling.text, "refusal": None, **self._evidence()}
+        message = {"role": "assistant", "content": telling.text + self._sources(), "refusal": None, **self._evidence()}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": telling.finish_reason}
         usage = await _usage(self._body, telling.text)
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage, "ragline": self._details()}
@@ -96,12 +101,14 @@ class _Completion:
             try:
                 async for piece in telling.pieces():
                     yield self._chunk({"content": piece})
+                if sources := self._sources():
+                    yield self._chunk({"content": sources})
             except RaglineError as failure:
                 yield b"data: " + error_body(_PATH, status_of(failure), shown(failure)) + b"\n\n"
                 return
             await self._close()
             yield self._chunk(self._evidence(), finish_reason=telling.finish_reason, ragline=self._details())
-            if self._body.stream_options is not None and self._body.stream_options.include_usage:
+            if self._tells_usage:
                 usage = await _usage(self._body, telling.text)
                 yield _event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
             yield b"data: [DONE]\n\n"
@@ -121,6 +128,8 @@ class _Completion:
 
     def _chunk(self, delta: dict[str, Any], *, finish_reason: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        if self._tells_usage:
+            more["usage"] = None
         return _event({**self._head, "object": "chat.completion.chunk", "choices": [choice], **more})
 
     def _evidence(self) -> dict[str, Any]:
@@ -131,8 +140,13 @@ class _Completion:
         answer = self._telling.answer
         if answer is None:  # it was cut: whether it would have held to its end is not known
             return {"found": bool(self._telling.citations), "cache": None, "lsn": None, "lag": 0, "degraded": []}
-        told = json_shapes.answer(answer)
-        return {name: told[name] for name in ("found", "cache", "lsn", "lag", "degraded")}
+        lsn = answer.lsn if isinstance(answer.lsn, int) else dict(answer.lsn)
+        return {"found": answer.found, "cache": answer.cache, "lsn": lsn, "lag": answer.lag, "degraded": list(answer.degraded)}
+
+    def _sources(self) -> str:
+        """What the citations are of, for people, where that is wanted and the answer was not cut."""
+        citations = self._telling.citations if self._names_sources and self._telling.answer is not None else ()
+        return "\n\nSources:" + "".join(map(_named, range(1, len(citations) + 1), citations)) if citations else ""
 
 
 def _conversation(body: ChatRequest) -> tuple[str, list[Turn]]:
@@ -161,6 +175,13 @@ def _annotations(text: str, citations: Sequence[Citation]) -> list[dict[str, Any
             place = {"start_index": marker.start(), "end_index": marker.end(), "title": cited.heading or cited.source, "url": cited.source}
             found.append({"type": "url_citation", "url_citation": place})
     return found
+
+
+def _named(number: int, citation: Citation) -> str:
+    source = citation.source or citation.document_id
+    name = source if "://" in source else re.split(r"[/\\]", source)[-1]
+    page = f"page {citation.page}" if citation.page is not None else ""
+    return f"\n[{number}] " + ", ".join(" ".join(part.split()) for part in (name, citation.heading, page) if part)
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -68,10 +68,11 @@ class ResponseFormat(OpenAIBody):
 
 
 class Where(OpenAIBody):
-    """An extension: where to look for the evidence."""
+    """An extension: where to look for the evidence, and whether the text tells where it was found."""
 
     filter: dict[str, Any] | None = Field(None, description="Conditions on metadata.", examples=[{"lang": "en"}])
     top_k: Annotated[WholeNumber, Field(ge=1, le=1000)] | None = Field(None, description="How many passages the answer is made from.")
+    sources: bool | None = Field(None, description="Whether a list of the sources ends the text; unset takes `server.sources_in_text`.")
 
 
 class ChatRequest(OpenAIBody):
