@@ -248,6 +248,17 @@ async def test_a_collection_that_is_deleted_takes_its_waiting_uploads_along(stor
     assert (await job(store, elsewhere.id)).state == "queued"
 
 
+async def test_tenants_take_turns(store: Store) -> None:
+    for number in range(3):
+        await add(store, f"{number}", scope=Scope("many"))
+    await add(store, "a", scope=Scope("few"))
+    claimed = [
+        await store.jobs.claim("me", now=3e9, lease_s=60, max_files=1, max_bytes=100, max_attempts=3, served=served)
+        for served in (["many"], ["many", "few"], [])
+    ]
+    assert [each.scope.tenant for each in claimed if each is not None] == ["few", "many", "many"]
+
+
 async def test_the_same_request_under_the_same_key_is_accepted_once(store: Store, other: Store) -> None:
     same = await asyncio.gather(*(add(each, "a", key="k", request=b"1") for each in (store, other, store, other)))
     assert len({each.id for each in same}) == 1
@@ -271,8 +282,9 @@ async def test_jobs_are_listed_latest_first_page_by_page_and_by_tenant(store: St
 async def test_more_than_may_wait_is_refused(store: Store) -> None:
     await add(store, "a", max_jobs=2)
     await add(store, "b", max_jobs=2)
-    with pytest.raises(OverloadedError, match="2 uploads"):
+    with pytest.raises(OverloadedError, match="2 uploads") as refused:
         await add(store, "c", max_jobs=2)
+    assert refused.value.retry_after_s is not None and 1 <= refused.value.retry_after_s <= 60
     with pytest.raises(OverloadedError):
         await store.jobs.add(NewJob(SCOPE, [file("d", b"x" * 9_999)]), max_jobs=1000, max_bytes=10_000)
     counted = await store.jobs.counts()

@@ -1,6 +1,6 @@
 """Run as a process that is killed: submits uploads without end while it works on them, saying on stdout what was accepted.
 
-Usage: python -m tests.crash.jobs_writer FOLDER SEED
+Usage: python -m tests.crash.jobs_writer FOLDER SEED [PREFIX]: ids begin with PREFIX, so that several may write at once.
 Lines: ["ready"]; ["begin", [[id, tag], ...]] before a submission, ["done", {job: [id, tag], ...}] after it; tag None is a deletion.
 """
 
@@ -44,7 +44,7 @@ async def submit(opened: Engine, collection: str, id: str, tag: int) -> tuple[st
     return job.id, [collection, id, tag]
 
 
-async def write(folder: Path, seed: int) -> None:
+async def write(folder: Path, seed: int, prefix: str = "") -> None:
     chance = random.Random(seed)
     async with engine(folder, **SETTINGS) as opened:  # type: ignore[arg-type]
         opened.jobs.start()
@@ -52,7 +52,7 @@ async def write(folder: Path, seed: int) -> None:
         tag = seed * 1_000_000
         while True:
             if chance.random() < 0.15:
-                id = chance.choice(IDS)
+                id = prefix + chance.choice(IDS)
                 say("begin", [[DELETED, id, None]])
                 await opened.delete(id, collection=DELETED)
                 say("done", {f"delete {tag}": [DELETED, id, None]})
@@ -60,11 +60,11 @@ async def write(folder: Path, seed: int) -> None:
             wanted = []
             for id in chance.sample(IDS, chance.randint(1, 8)):
                 tag += 1
-                wanted.append((chance.choice((KEPT, KEPT, DELETED)), id, tag))
+                wanted.append((chance.choice((KEPT, KEPT, DELETED)), prefix + id, tag))
             say("begin", wanted)
             say("done", dict(await asyncio.gather(*(submit(opened, *each) for each in wanted))))
             await asyncio.sleep(chance.random() * 0.05)
 
 
 if __name__ == "__main__":
-    asyncio.run(write(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(write(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -24,10 +24,10 @@ from tests.engines import engine
 ROOT = Path(__file__).parents[2]
 
 
-def run_and_kill(folder: Path, seed: int, submissions: int, delay_s: float) -> list[list[Any]]:
+def run_and_kill(folder: Path, seed: int, submissions: int, delay_s: float, prefix: str = "") -> list[list[Any]]:
     """Starts a writer, kills it `delay_s` after it has submitted some uploads, returns what it said."""
     writer = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.jobs_writer", str(folder), str(seed)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.crash.jobs_writer", str(folder), str(seed), prefix], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     try:
@@ -146,9 +146,22 @@ async def prove(folder: Path, kills: int, first_seed: int) -> dict[str, int]:
     return {"kills": kills, "accepted": len(account.accepted), "jobs": len(attempts), "begun_again": interrupted, "orphans": orphans}
 
 
-async def test_a_dozen_kills_lose_double_and_mix_up_no_upload(tmp_path: Path) -> None:
-    figures = await prove(tmp_path, kills=12, first_seed=1)
+async def test_ten_kills_lose_double_and_mix_up_no_upload(tmp_path: Path) -> None:
+    figures = await prove(tmp_path, kills=10, first_seed=1)
     assert figures["begun_again"] > 0, "no kill hit a job: the kills prove nothing"
+
+
+async def test_of_processes_on_one_store_another_works_on_when_the_one_that_works_is_killed(tmp_path: Path) -> None:
+    account = Account()
+
+    async def lives(prefix: str, seeds: range) -> None:
+        for seed in seeds:
+            account.take(await asyncio.to_thread(run_and_kill, tmp_path, seed, 6, 0.05, prefix))
+
+    await asyncio.gather(lives("a-", range(1, 3)), lives("b-", range(11, 12)))
+    async with engine(tmp_path, **SETTINGS) as opened:  # type: ignore[arg-type]
+        await verify(opened, account, tmp_path)
+    assert len(account.accepted) > 20
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ import apsw
 
 from ragline.embedding.precision import int8_instructions
 from ragline.engine import machine
+from ragline.engine.job_work import jobs_findings
 from ragline.engine.pool_advice import pool_advice
 from ragline.engine.resources import Resources, open_chat_generator
 from ragline.errors import RaglineError
@@ -106,6 +107,7 @@ async def check_health(resources: Resources, tenant: str, *, verify: bool) -> Se
         if alone
     ]
     findings += pool_advice(settings, resources.monitor.get_stats())
+    findings += await _looked_at("the jobs", lambda: jobs_findings(resources))
     findings += await _looked_at("the collections", lambda: _collections(resources, tenant))
     if verify:
         findings += await _looked_at("the files", lambda: _verify(resources))

@@ -12,7 +12,10 @@ from ragline.jobs.runner import JobRunner
 from ragline.jobs.uploads import Uploads
 from ragline.storage.base import PutOutcome, Transaction
 from ragline.storage.jobs import Claim, ClaimedFile, Lease, Settlement
-from ragline.types import Document, FailedSource, Upload
+from ragline.types import Document, FailedSource, Finding, Upload
+
+_IDLE_S = 60.0
+"""A job that waits for longer makes a health check wonder whether anybody works."""
 
 
 class ClaimLedger:
@@ -74,3 +77,16 @@ def _source(file: ClaimedFile, uploads: Uploads) -> Document | Upload:
         return Document(body.decode(), id=file.document_id, source=file.source, metadata=file.metadata)
     path = uploads.path(file.path) if file.body is None else None
     return Upload(path, file.body, name=file.name, id=file.document_id, source=file.source, metadata=file.metadata)
+
+
+async def jobs_findings(resources: Resources) -> list[Finding]:
+    """What a health check says of jobs: those that have failed, and those that wait while nobody works."""
+    counted = await resources.store.jobs.counts()
+    findings = []
+    if counted.failed:
+        hint = "GET /api/v1/jobs?state=failed says why; they can be retried as long as they are kept"
+        findings.append(Finding("warning", f"{counted.failed:,} jobs have failed", hint))
+    if counted.queued and counted.oldest_queued_s > _IDLE_S:
+        waiting = f"{counted.queued:,} jobs wait, the oldest for {counted.oldest_queued_s:.0f} s"
+        findings.append(Finding("warning", waiting, "`ragline serve` works on them, as does a program that calls `engine.jobs.start()`"))
+    return findings

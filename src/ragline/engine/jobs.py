@@ -18,7 +18,7 @@ from ragline.storage.jobs import Job, JobState, NewFile, NewJob
 from ragline.types import Document, Metadata, Scope, Upload
 
 _PIECE_BYTES = 1024**2
-_LOOK_S = 0.05
+_LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
 _LISTED = 1000
 
 
@@ -142,17 +142,18 @@ class EngineJobs:
     async def updates(self, job_id: str) -> AsyncGenerator[Job, None]:
         """The job now and after each change, until it has ended. Raises NotFoundError as `get` does."""
         last: Job | None = None
+        pause_s = _LOOK_S
         while last is None or last.ended_at is None:
             version = self._resources.store.version()
             job = await self.get(job_id)
             if job != last:
                 last = job
                 yield job
+                pause_s = _LOOK_S
                 continue
-            while True:
-                await asyncio.sleep(_LOOK_S)
-                if self._resources.store.version() != version:
-                    break
+            while self._resources.store.version() == version:
+                await asyncio.sleep(pause_s)
+                pause_s = min(1.2 * pause_s, _LONGEST_LOOK_S)
 
     async def wait(self, job_id: str) -> Job:
         """The job when it has ended. It may wait for long: bound it with `asyncio.timeout`."""

@@ -18,8 +18,8 @@ from ragline.storage.jobs import Claim, Jobs, Lease
 log = logging.getLogger("ragline.jobs")
 
 BATCH_FILES = 64
-BATCH_BYTES = 4 * 1024**2
-"""Small jobs are begun together up to these bounds: they are embedded together and share a commit."""
+BATCH_BYTES = 1024**2
+"""Small jobs are begun together up to these bounds: they are embedded together and share a commit, which comes within seconds."""
 
 LOOK_S = 0.05
 """Between two looks at whether any process has committed anything."""
@@ -32,6 +32,9 @@ TAKE_OVER_S = 0.5
 
 TIDY_S = 3600.0
 """Between two rounds of forgetting old jobs and sweeping files that nobody knows."""
+
+_ROUND = 256
+"""Tenants that take turns at most; with more, a new round begins early."""
 
 Handle = Callable[[Claim], Awaitable[Collection[int]]]
 """Works on a claim; the numbers of its files that need nothing more."""
@@ -70,6 +73,7 @@ class JobRunner:
         self._working: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._leads = False
+        self._served: list[str] = []
         self._tidied_at = float("-inf")
 
     @property
@@ -162,14 +166,20 @@ class JobRunner:
                 looks -= 1
 
     async def _claim(self) -> Claim | None:
-        return await self._jobs.claim(
+        claim = await self._jobs.claim(
             self._owner,
             now=self._clock(),
             lease_s=self._settings.lease_s,
             max_files=BATCH_FILES,
             max_bytes=BATCH_BYTES,
             max_attempts=self._settings.max_attempts,
+            served=self._served,
         )
+        if claim is not None:
+            if claim.scope.tenant in self._served or len(self._served) >= _ROUND:  # all who wait had their turn: another round
+                self._served.clear()
+            self._served.append(claim.scope.tenant)
+        return claim
 
     async def _tidy(self) -> None:
         """Deletes the files of jobs that are done with them; now and then forgets what is old."""

@@ -179,8 +179,20 @@ class Jobs(Protocol):
         """Jobs without their files, the latest first: at most `limit`, older than the job `after`."""
         ...
 
-    async def claim(self, owner: str, *, now: float, lease_s: float, max_files: int, max_bytes: int, max_attempts: int) -> Claim | None:
+    async def claim(
+        self,
+        owner: str,
+        *,
+        now: float,
+        lease_s: float,
+        max_files: int,
+        max_bytes: int,
+        max_attempts: int,
+        served: Sequence[str] = (),
+    ) -> Claim | None:
         """Begins the oldest job that can be begun, and others of its scope with it; None where there is none.
+
+        Tenants that are not in `served` go first: thus one with thousands of jobs does not keep the others waiting.
 
         A job can be begun that is queued and not to be tried later, or whose lease has run out, and before which no open job has
         a file for the same document. `max_files` and `max_bytes` bound the files of all jobs but the first. One that was begun

@@ -21,6 +21,7 @@ _READY = """
     FROM jobs AS j
     WHERE j.ended_at IS NULL
         AND ((j.state = 'queued' AND j.not_before <= :now) OR (j.state = 'running' AND j.lease_until <= :now))
+        AND (:served IS NULL OR j.tenant NOT IN (SELECT value FROM json_each(:served)))
         AND (:tenant IS NULL OR (j.tenant = :tenant AND j.collection = :collection AND j.attempt = 0 AND j.number > :first))
         AND NOT EXISTS (
             SELECT 1
@@ -51,12 +52,20 @@ def may_claim(connection: apsw.Connection, now: float) -> bool:
 
 
 def claim(
-    connection: apsw.Connection, owner: str, now: float, lease_s: float, max_files: int, max_bytes: int, max_attempts: int
+    connection: apsw.Connection,
+    owner: str,
+    now: float,
+    lease_s: float,
+    max_files: int,
+    max_bytes: int,
+    max_attempts: int,
+    served: Sequence[str],
 ) -> Claim | None:
     """See `Jobs.claim`."""
     while True:
-        bindings = {"now": now, "tenant": None, "collection": None, "first": 0, "limit": 1}
-        found = query(connection, _READY, bindings)
+        bindings = {"now": now, "served": None, "tenant": None, "collection": None, "first": 0, "limit": 1}
+        found = query(connection, _READY, {**bindings, "served": json.dumps(list(served))}) if served else []
+        found = found or query(connection, _READY, bindings)
         if not found:
             return None
         number, tenant, collection, attempt, _, size_bytes, file_count = found[0]

@@ -26,6 +26,9 @@ _JOB = """
         j.error, j.hint, j.number
     FROM jobs AS j
     """
+_RATE_S = 60.0
+"""Over which it is measured how fast jobs are done."""
+
 _SUPERSEDED = "a later upload of this document was accepted"
 _DELETED = "the document was deleted after this upload was accepted"
 
@@ -44,9 +47,12 @@ def add(connection: apsw.Connection, job: NewJob, max_jobs: int, max_bytes: int,
             return _found(connection, job.scope.tenant, id), False
     jobs, waiting_bytes = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at IS NULL")[0]
     if jobs >= max_jobs or (waiting_bytes and waiting_bytes + size_bytes > max_bytes):
+        done = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at > ?", (now - _RATE_S,))[0]
+        over = (jobs + 1 - max_jobs, waiting_bytes + size_bytes - max_bytes)
         raise OverloadedError(
             f"{jobs:,} uploads of {waiting_bytes:,} bytes are waiting to be worked on",
-            hint="wait until some are done, or raise jobs.max_queued",
+            hint="wait until some are done, or raise jobs.max_queued and jobs.max_queued_bytes",
+            retry_after_s=_until_room_s(over, done),
         )
     id = f"job_{secrets.token_hex(12)}"
     number = connection.execute(
@@ -78,6 +84,12 @@ def add(connection: apsw.Connection, job: NewJob, max_jobs: int, max_bytes: int,
         if file.body is not None:
             connection.execute("INSERT INTO job_bodies (file, body) VALUES (?, ?)", (file_number, file.body))
     return _found(connection, job.scope.tenant, id), True
+
+
+def _until_room_s(over: Sequence[int], done: Sequence[int]) -> float:
+    """When what is too much will have been worked off, if that goes on as it did: within 1 to 60 s."""
+    waits = [_RATE_S * much / max(1, rate) for much, rate in zip(over, done, strict=True) if much > 0]
+    return min(60.0, max([1.0, *waits]))
 
 
 def _check(job: NewJob) -> None:

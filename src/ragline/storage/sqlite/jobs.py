@@ -46,11 +46,21 @@ class SqliteJobs:
         """Jobs without their files, the latest first."""
         return await self._read(job_rows.listed, tenant, state, after, limit)
 
-    async def claim(self, owner: str, *, now: float, lease_s: float, max_files: int, max_bytes: int, max_attempts: int) -> Claim | None:
+    async def claim(
+        self,
+        owner: str,
+        *,
+        now: float,
+        lease_s: float,
+        max_files: int,
+        max_bytes: int,
+        max_attempts: int,
+        served: Sequence[str] = (),
+    ) -> Claim | None:
         """Begins the oldest job that can be begun, and others of its scope with it; None where there is none."""
         if not await self._read(job_queue.may_claim, now):  # a look costs less than the writer's turn
             return None
-        return await self._change(job_queue.claim, owner, now, lease_s, max_files, max_bytes, max_attempts)
+        return await self._change(job_queue.claim, owner, now, lease_s, max_files, max_bytes, max_attempts, served)
 
     async def renew(self, leases: Sequence[Lease], *, until: float) -> Sequence[Lease]:
         """Prolongs leases; returns those that still hold."""
