@@ -148,5 +148,6 @@ async def test_the_last_use_of_a_key_is_noted(tmp_path: Path) -> None:
         text, stored = new_key("acme", created_at=1.0)
         await served.state.keys.add(stored, actor="test")
         await served.client.post(SEARCH, json=QUESTION, headers={"x-api-key": text})
+        await served.state.key_uses.write(served.state.keys)
         found = await served.state.keys.find(stored.id)
         assert found is not None and found.last_used_at is not None and found.last_used_at > stored.created_at

@@ -19,7 +19,7 @@ from tests.server.live import Live, live
 LEFT_OUT = [positive_data_acceptance]
 """Which filters can be understood, and that no text holds NUL, is more than a JSON schema can say."""
 
-EXAMPLES = 8
+EXAMPLES = 5
 """For each operation: enough to meet each kind of wrong body, few enough for the whole to take seconds."""
 
 

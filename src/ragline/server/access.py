@@ -87,7 +87,7 @@ class Access:
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts | _LOCAL_NAMES:
             raise _foreign_host()
         key = await self._key(headers)
-        await state.note_use(key)
+        state.key_uses.note(key)
         return Caller(state.engine.tenant(key.tenant), key.tenant, key)
 
     async def _key(self, headers: Headers) -> StoredKey:

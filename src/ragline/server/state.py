@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,15 +12,14 @@ from fastapi import FastAPI, Request
 from ragline.engine import Engine
 from ragline.server.budgets import Budgets
 from ragline.server.clearing import follow_clears
+from ragline.server.key_uses import KeyUses
 from ragline.server.metrics import RequestCounts
 from ragline.server.shared_figures import SharedFigures
 from ragline.settings import Settings
-from ragline.storage.keys import Keys, StoredKey
+from ragline.storage.keys import Keys
 
 _log = logging.getLogger("ragline.server")
 
-USED_EVERY_S = 60.0
-"""How often the time of a key's last use is written down."""
 
 OpenEngine = Callable[[Settings], Engine]
 
@@ -32,6 +30,7 @@ class ServerState:
     Attributes:
         budgets: What is taken on at once, and how often.
         requests: How many requests there were, and how long they took.
+        key_uses: When keys were last used.
         figures: All that is measured, of this process and of those that serve beside it.
         stopping: Whether the server was told to stop: it is not ready any more, and finishes what it has accepted.
     """
@@ -40,11 +39,11 @@ class ServerState:
         self.settings = settings
         self.budgets = Budgets(settings.limits, settings.data_dir)
         self.requests = RequestCounts(self.budgets)
+        self.key_uses = KeyUses()
         self.figures = SharedFigures(settings.data_dir / "figures")
         self.stopping = False
         self._open_engine = open_engine
         self._engine: Engine | None = None
-        self._used: dict[str, float] = {}
 
     @property
     def engine(self) -> Engine:
@@ -72,7 +71,10 @@ class ServerState:
         async with self._open_engine(self.settings) as engine, self.figures.shared(engine, self.requests):
             self._engine = engine
             engine.jobs.start()
-            following = asyncio.create_task(follow_clears(engine))
+            beside = [
+                asyncio.create_task(follow_clears(engine)),
+                asyncio.create_task(self.key_uses.keep_written(engine.store.keys)),
+            ]
             try:
                 if not await self.keys.in_force():
                     _log.warning("there are no keys (`ragline keys create`): everyone on this machine may do everything, others nothing")
@@ -80,18 +82,11 @@ class ServerState:
                 yield
             finally:
                 self.stopping = True
-                following.cancel()
-                await asyncio.wait((following,))
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)
                 self._engine = None
                 self.budgets.close()
-
-    async def note_use(self, key: StoredKey) -> None:
-        """Remembers that a key was used; the store is told of it once a minute."""
-        now = time.time()
-        if now - max(key.last_used_at or 0.0, self._used.get(key.id, 0.0)) < USED_EVERY_S:
-            return
-        self._used[key.id] = now
-        await self.keys.used({key.id: now})
 
 
 def state_of(request: Request) -> ServerState:

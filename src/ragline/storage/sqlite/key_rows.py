@@ -26,28 +26,24 @@ _log = logging.getLogger("ragline.audit")
 
 
 class SqliteKeys:
-    """See `storage.keys.Keys`. What was read holds until anyone commits anything."""
+    """See `storage.keys.Keys`. What was read holds until any process makes or revokes a key: each such act raises a revision."""
 
     def __init__(self, store: SqliteStore, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
         self._version: int | None = None
+        self._revision = -1
         self._known: dict[str, StoredKey | None] = {}
-        self._in_force = False
 
     async def in_force(self) -> bool:
         """Whether there is or ever was a key."""
-        if self._in_force:  # keys are revoked, never deleted
-            return True
-        self._forget_if_changed()
-        if "" not in self._known:
-            self._in_force = await self._store.read(_any_key)
-            self._remember("", None)
-        return self._in_force
+        if self._revision <= 0:  # keys are revoked, never deleted
+            await self._catch_up()
+        return self._revision > 0
 
     async def find(self, key_id: str) -> StoredKey | None:
         """The key of this id, revoked ones too."""
-        version = self._forget_if_changed()
+        version = await self._catch_up()
         if key_id in self._known:
             return self._known[key_id]
         found = await self._store.read(_keys, _BY_ID, (key_id,))
@@ -80,6 +76,8 @@ class SqliteKeys:
     async def used(self, key_ids: Mapping[str, float]) -> None:
         """Notes when keys were last used."""
         await self._store.write(_note_used, key_ids)
+        for key_id in key_ids:
+            self._known.pop(key_id, None)
 
     async def audit(self, tenant: str, actor: str, act: str, target: str, details: Mapping[str, Any] | None = None) -> None:
         """Writes an audit line."""
@@ -95,11 +93,15 @@ class SqliteKeys:
         """The tenant's audit lines, the newest first."""
         return await self._store.read(_audited, tenant, before if before is not None else 2**63 - 1, limit)
 
-    def _forget_if_changed(self) -> int:
+    async def _catch_up(self) -> int:
+        """Forgets what was read if a key was made or revoked since; returns the version of the store that all that is known is of."""
         version = self._store.version()
         if version != self._version:
-            self._version = version
-            self._known.clear()
+            # The version was read first: an act that is committed in between is seen again by the next call, never missed.
+            revision = await self._store.read(_revision)
+            if revision != self._revision:
+                self._known.clear()
+            self._version, self._revision = version, revision
         return version
 
     def _remember(self, key_id: str, key: StoredKey | None) -> None:
@@ -125,8 +127,14 @@ def _named(details: Mapping[str, Any]) -> dict[str, Any]:
 # What follows runs on the store's threads.
 
 
-def _any_key(connection: apsw.Connection) -> bool:
-    return bool(query(connection, "SELECT EXISTS (SELECT 1 FROM keys)")[0][0])
+def _revision(connection: apsw.Connection) -> int:
+    """How often a key was made or revoked in this store."""
+    found = query(connection, "SELECT value FROM meta WHERE key = 'keys_revision'")
+    return int(found[0][0]) if found else 0
+
+
+def _raise_revision(connection: apsw.Connection) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('keys_revision', ?)", (str(_revision(connection) + 1),))
 
 
 def _keys(connection: apsw.Connection, sql: str, bindings: tuple[str, ...]) -> list[StoredKey]:
@@ -140,6 +148,7 @@ def _add(connection: apsw.Connection, key: StoredKey, scopes: str, line: _Line) 
         (key.id, key.tenant, key.name, scopes, key.secret_hash, key.created_at, key.rate_per_s, key.burst),
     )
     _append(connection, line)
+    _raise_revision(connection)
 
 
 def _revoke(connection: apsw.Connection, line: _Line) -> bool:
@@ -148,6 +157,7 @@ def _revoke(connection: apsw.Connection, line: _Line) -> bool:
     if not query(connection, sql, (at, key_id, tenant)):
         return False
     _append(connection, line)
+    _raise_revision(connection)
     return True
 
 
