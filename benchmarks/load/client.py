@@ -80,6 +80,11 @@ class Connection(asyncio.Protocol):
         self._done = done
         self.transport.write(request)
 
+    def close(self) -> None:
+        self._done = None
+        if self.transport is not None:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head_end = self._buffer.find(b"\r\n\r\n")
@@ -102,6 +107,7 @@ class Load:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._tally = Tally()
+        self._all: list[Connection] = []
         self._free: list[Connection] = []
         self._due: deque[float] = deque()
         self._number = plan.first
@@ -111,7 +117,8 @@ class Load:
     async def run(self) -> Tally:
         plan, loop = self._plan, asyncio.get_running_loop()
         for _ in range(plan.connections):
-            self._free.append((await loop.create_connection(Connection, plan.host, plan.port))[1])
+            self._all.append((await loop.create_connection(Connection, plan.host, plan.port))[1])
+        self._free = self._all[:]
         self._started = time.perf_counter()
         self._ends = self._started + plan.seconds
         loop.add_signal_handler(signal.SIGTERM, self._stop)
@@ -123,7 +130,8 @@ class Load:
         else:
             await self._at_rate(plan.rate)
         self._tally.counted_s = self._ends - self._started - plan.skip_s
-        await asyncio.sleep(0.5)
+        for connection in self._all:
+            connection.close()
         return self._tally
 
     def _stop(self) -> None:

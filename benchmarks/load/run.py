@@ -23,7 +23,7 @@ from typing import Any
 from report import write_report
 from serving import Watched, imitated_llm, serving
 from users import users
-from workload import prepare
+from workload import CHUNKS, prepare
 
 from ragline.bench.machine import describe_machine
 
@@ -163,12 +163,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--data", type=Path, help="a folder of texts, or of labelled sets; else texts are made up")
-    parser.add_argument("--store", type=Path, help="where the 10,000 documents are kept for the next time; else they are thrown away")
+    parser.add_argument("--store", type=Path, help="where the documents are kept for the next time; else they are thrown away")
+    parser.add_argument("--chunks", type=int, default=CHUNKS, help="how many documents, of one chunk each, there are")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         kept = asked.store or Path(scratch) / "kept"
         kept.mkdir(parents=True, exist_ok=True)
-        questions = prepare(kept, asked.data)
+        questions = prepare(kept, asked.data, asked.chunks)
         results: dict[str, Any] = {}
         for name in asked.scenarios or SCENARIOS:
             print(f"{name} ...", flush=True)

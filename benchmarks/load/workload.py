@@ -20,11 +20,11 @@ QUESTIONS = 8_000
 _BATCH = 500
 
 
-def prepare(store: Path, data: Path | None) -> list[str]:
-    """Fills a store with 10,000 documents of one chunk each, unless it is filled, and gives the questions, all different."""
+def prepare(store: Path, data: Path | None, chunks: int = CHUNKS) -> list[str]:
+    """Fills a store with documents of one chunk each, unless it is filled, and gives the questions, all different."""
     questions = store / "questions.json"
     if not questions.exists():
-        workload = _workload(data)
+        workload = _workload(data, chunks)
         asyncio.run(_ingest(store, workload.documents))
         questions.write_text(json.dumps(workload.questions), encoding="utf-8")
     asked: list[str] = json.loads(questions.read_text(encoding="utf-8"))
@@ -47,12 +47,12 @@ def large_text(number: int, sentences: Sequence[str], size_bytes: int) -> str:
     return "\n".join(parts)
 
 
-def _workload(data: Path | None) -> Workload:
+def _workload(data: Path | None, chunks: int) -> Workload:
     sentences = read_sentences(data) if data is not None else _generated()
     folder = locate_model(DEFAULT_MODEL, cache_dir=Settings().model_cache_dir(), announce=print).path
     tokenizer = ModelTokenizer(folder / "tokenizer.json")
     return make_workload(
-        sentences, lambda text: len(tokenizer.spans([text])[0].ids), documents=CHUNKS, questions=min(QUESTIONS, len(sentences) // 10)
+        sentences, lambda text: len(tokenizer.spans([text])[0].ids), documents=chunks, questions=min(QUESTIONS, len(sentences) // 10)
     )
 
 

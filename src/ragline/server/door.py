@@ -133,7 +133,7 @@ class Door:
                     late = DeadlineError(f"this took longer than {seconds:g} s", hint="allow it more time, or try again later")
                     await error_response(scope["path"], late)(scope, receive, answer)
         finally:
-            visit.leave(counts=whole and status == 200)
+            visit.leave(counts=whole and 200 <= status < 300)
 
     def _seconds(self, scope: Scope, budget: str | None) -> float | None:
         """How long it may take; uploads have limits of their own."""
