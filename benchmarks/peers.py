@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--stored", type=int, default=STORED, help="documents that are searched")
     parser.add_argument("--ingested", type=int, default=INGESTED, help="documents that each system ingests in each round")
+    parser.add_argument("--questions", type=int, default=QUESTIONS, help="questions that each system is asked, all rounds together")
     parser.add_argument("--name", default="peers", help="of the files of figures")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder that the figures are written into")
     options = parser.parse_args()
@@ -108,7 +109,10 @@ def main() -> None:
     tokenizer = ModelTokenizer(model.path / "tokenizer.json")
     sentences = read_sentences(options.data)
     stored = make_workload(
-        sentences, lambda text: len(tokenizer.ids(text)), documents=options.stored + options.rounds * options.ingested, questions=QUESTIONS
+        sentences,
+        lambda text: len(tokenizer.ids(text)),
+        documents=options.stored + options.rounds * options.ingested,
+        questions=max(QUESTIONS, options.questions),
     )
     labelled = load_labelled_set(options.data / QUALITY_SET)
 
@@ -120,7 +124,7 @@ def main() -> None:
             _say(f"opening {process.name}")
             figures[process.name] = process("open", model=str(model.path), top_k=TOP_K)
         _ingest(processes, figures, stored.documents[options.stored :], options.rounds)
-        _search(processes, figures, stored.documents[: options.stored], stored.questions, options.rounds, model)
+        _search(processes, figures, stored.documents[: options.stored], stored.questions[: options.questions], options.rounds, model)
         _quality(processes, figures, labelled, model)
     finally:
         for process in processes:
@@ -128,12 +132,12 @@ def main() -> None:
     add_ratios(figures)
     result = {
         "command": f"python benchmarks/peers.py --data FOLDER --core {options.core} --rounds {options.rounds} --stored {options.stored}"
-        f" --ingested {options.ingested}",
+        f" --ingested {options.ingested} --questions {options.questions}",
         "machine": {**machine, "load_after": describe_machine()["load"], "cores_each": 1},
         "options": {
             "documents": options.stored,
             "ingested_each_round": options.ingested,
-            "questions": QUESTIONS,
+            "questions": options.questions,
             "callers": CALLERS,
             "top_k": TOP_K,
             "tokens_each_document": statistics.fmean(len(tokenizer.ids(text)) for text in stored.documents),

@@ -252,9 +252,8 @@ async def _answers(part: object) -> None:
 
 
 async def _embedder(resources: Resources, scope: Scope) -> Sequence[Finding]:
-    # A model on this machine may have to be fetched or built, and takes its time.
-    async with asyncio.timeout(CHECK_S if resources.settings.embedding.runtime == "openai" else None):
-        embedder = await resources.embedder_for(scope)
+    # It takes its time: a model may have to be fetched or built, a client imported. A server has CHECK_S, by its settings here.
+    embedder = await resources.embedder_for(scope)
     await _answers(embedder)
     told = {"runtime": resources.settings.embedding.runtime, **embedder.description}
     details = [f"{name} {told[name]}" for name in ("runtime", "precision", "device") if told.get(name)]

@@ -351,7 +351,7 @@ class GenerationSettings(Section):
         1000, ge=0, le=2_000_000, description="How much of the prompt earlier turns of a conversation may take; the oldest are left out."
     )
     prompt_file: File | None = Field(None, description="A file with your own prompt template: it must have {question} and {documents}.")
-    first_token_timeout_s: Seconds = Field(30.0, description="How long the model may take to begin.")
+    first_token_timeout_s: Seconds = Field(30.0, description="How long the model may take to begin; it is asked three times at most.")
     timeout_s: Seconds = Field(120.0, description="How long the whole answer may take, retries included.")
     fallback: bool = Field(
         True,
