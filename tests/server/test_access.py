@@ -143,6 +143,26 @@ async def test_every_route_is_guarded(tmp_path: Path) -> None:
                 assert path in open_routes or operation["x-ragline-scope"] in ("read", "write", "admin", "metrics")
 
 
+async def test_web_pages_are_let_in_by_name_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"cors_origins": "https://app.example.com, https://b.example"}) as served:
+        key = await served.key("acme")
+        asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+        for origin in ("https://app.example.com", "https://b.example"):
+            before = await served.client.options(SEARCH, headers={"origin": origin, **asks})
+            assert before.status_code == 200 and before.headers["access-control-allow-origin"] == origin
+            answer = await served.client.post(SEARCH, json=QUESTION, headers={"origin": origin, **key})
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert "access-control-allow-credentials" not in answer.headers
+        for origin in ("https://evil.example", "https://app.example.com.evil.example", "null", "http://app.example.com"):
+            before = await served.client.options(SEARCH, headers={"origin": origin, **asks})
+            assert before.status_code == 400 and "access-control-allow-origin" not in before.headers
+            answer = await served.client.post(SEARCH, json=QUESTION, headers={"origin": origin, **key})
+            assert "access-control-allow-origin" not in answer.headers
+    async with serving(tmp_path / "closed") as served:
+        before = await served.client.options(SEARCH, headers={"origin": "https://app.example.com", **asks})
+        assert before.status_code == 403 and "access-control-allow-origin" not in before.headers
+
+
 async def test_the_last_use_of_a_key_is_noted(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         text, stored = new_key("acme", created_at=1.0)

@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from ragline.errors import BackendError, InputError
 from ragline.observe.logs import configure_logging
 from ragline.server.app import create_app
+from ragline.server.protocol import BoundedHeads
 from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
 
@@ -92,7 +93,7 @@ def config_of(settings: Settings) -> uvicorn.Config:
         Application(settings),
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         lifespan="on",
         workers=settings.server.workers,

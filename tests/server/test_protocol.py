@@ -1,0 +1,82 @@
+"""What happens on a connection before a request is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from ragline.server.protocol import BoundedHeads
+
+Connect = Any
+
+
+class Impatient(BoundedHeads):
+    within_s = 0.3
+    max_bytes = 10_000
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[tuple[str, int]]:
+    config = uvicorn.Config(echo, http=Impatient, lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = uvicorn.server.ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Impatient(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[:2]
+
+
+async def sent(address: tuple[str, int], *parts: bytes | float) -> bytes:
+    """All that comes back, until the other side closes."""
+    reader, writer = await asyncio.open_connection(*address)
+    with contextlib.suppress(ConnectionError):
+        for part in parts:
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            else:
+                writer.write(part)
+                await writer.drain()
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+async def test_who_says_nothing_or_never_comes_to_an_end_is_cut_off(address: tuple[str, int]) -> None:
+    assert await sent(address) == b""
+    assert await sent(address, b"GET / HTTP/1.1\r\nhost: a\r\n", 0.05, b"x: 1\r\n", 0.05, b"y: 1\r\n") == b""
+
+
+async def test_a_head_without_end_is_refused(address: tuple[str, int]) -> None:
+    for part in (b"x" * 1000, b"x: " + b"y" * 1000, b"a: b\r\n" * 200):
+        answer = await sent(address, b"GET / HTTP/1.1\r\n", *[part] * 200)
+        assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")) or answer == b""
+
+
+async def test_a_body_may_take_its_time_and_be_large(address: tuple[str, int]) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 50000\r\n\r\n"
+    answer = await sent(address, head, 0.5, b"a" * 25_000, 0.2, b"a" * 25_000)
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"a" * 50_000)
+
+
+async def test_the_next_request_of_a_connection_has_its_own_time(address: tuple[str, int]) -> None:
+    request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+    answer = await sent(address, request, 0.4, request, 0.4, b"GET / HTTP/1.1\r\nhost: a\r\nx: ")
+    assert answer.count(b"HTTP/1.1 200") == 2
