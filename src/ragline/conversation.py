@@ -19,8 +19,18 @@ _MAX_WORDS = 24
 _MAX_NAMES = 4
 _MAX_SAID = 4
 _SAID_CHARS = 500
+_SHORT_CHARS = 200
 _ANTECEDENT_WORDS = 2
 """So many telling words before a pronoun, and it is likelier to mean one of them than something said before."""
+
+_FEW = 2
+"""So few telling words are no question of their own, unless one is a name."""
+
+_FEW_EARLIER = 1
+"""The same of an earlier question: one too many would drown the new one."""
+
+_FEWEST_WORDS = 3
+_UNSPACED_LETTERS = 4
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
@@ -47,9 +57,11 @@ _SAYS_LITTLE = _MEANS_ANOTHER | _words(
     and or but not no yes if because while when where which who whom whose what why how
     is are am was were be been being do does did done have has had can could may might must shall should will would
     i me my mine you your yours we us our ours much many more most less few some any all both each every long often far
-    please tell give show explain say know mean ok okay thanks now still again exactly sure really
+    please tell give show explain say know mean ok okay thanks now still again exactly sure really oh hmm wow cool great interesting
+    like want wanted need heard see think thought sounds got let's lot good better best worse first second third last next
+    kind kinds type types sort example examples way ways thing things something anything everything
     isn't aren't wasn't weren't don't doesn't didn't hasn't haven't can't couldn't won't wouldn't shouldn't
-    what's who's where's when's how's why's that's it's there's he's she's they're i'm you're"""
+    what's who's where's when's how's why's that's it's there's he's she's they're i'm you're i'd i've it'll"""
 )
 
 
@@ -83,17 +95,16 @@ def standalone(question: str, history: Sequence[Turn]) -> str:
 
     A question that goes on with what was said (it begins with "and" or "what about", says next to nothing by itself, or has a
     pronoun with nothing before it to mean) gets the telling words of the user's questions before it, back to one that stands alone,
-    three at most; numbers only where it has none itself. "He" and "she" are told by
-    the names in the answers, else the first words of the first.
-    Any other question is left as it is. The words are English; of questions in other languages only very short ones are
-    taken to go on.
+    three at most; numbers only where it has none itself. "He" and "she" are told by the names in the answers, else the first words of
+    the first, where that is short. Any other question is left as it is. The words are English; of questions in other languages only
+    very short ones are taken to go on. Source: docs/decisions/0010, with what other rules find.
     """
     asked, answered = _last_talk(history)
-    if not asked or not _goes_on(question):
+    if not asked or not _goes_on(question, _FEW):
         return question
     words = _words_of(question)
     before = [word for text in asked for word in _telling(text)]
-    if answered and not _PERSONS.isdisjoint(words):
+    if answered and not _PERSONS.isdisjoint(words) and len(answered[0]) <= _SHORT_CHARS:
         names = [name for text in answered for name in _NAME.findall(text)[:_MAX_NAMES]]
         before = names or _telling(answered[0])[:_MAX_SAID] or before
     known = set(words)
@@ -114,19 +125,20 @@ def _last_talk(history: Sequence[Turn]) -> tuple[list[str], list[str]]:
     for turn in reversed(history):
         if turn.role == "user":
             asked.insert(0, turn.text[:_SAID_CHARS])
-            if len(asked) == _MAX_BEFORE or not _goes_on(asked[0]):
+            if len(asked) == _MAX_BEFORE or not _goes_on(asked[0], _FEW_EARLIER):
                 break
         elif turn.role == "assistant":
             answered.insert(0, without_markers(turn.text[:_SAID_CHARS]))
     return asked, answered
 
 
-def _goes_on(question: str) -> bool:
+def _goes_on(question: str, few: int) -> bool:
     words = _words_of(question)
     if _OPENS.match(question):
         return True
     telling = [word for word in words if word not in _SAYS_LITTLE]
-    if len(telling) <= 1 and len(words) <= 6 and len(_UNSPACED.findall(question)) <= 4:
+    named = len(words) > _FEWEST_WORDS and _NAME.search(question) is not None
+    if len(telling) <= few and not named and len(_UNSPACED.findall(question)) <= _UNSPACED_LETTERS:
         return True
     place = _pronoun(words)
     return place is not None and sum(word not in _SAYS_LITTLE for word in words[:place]) < _ANTECEDENT_WORDS
