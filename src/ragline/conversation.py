@@ -97,7 +97,7 @@ def standalone(question: str, history: Sequence[Turn]) -> str:
     pronoun with nothing before it to mean) gets the telling words of the user's questions before it, back to one that stands alone,
     three at most; numbers only where it has none itself. "He" and "she" are told by the names in the answers, else the first words of
     the first, where that is short. Any other question is left as it is. The words are English; of questions in other languages only
-    very short ones are taken to go on. Source: docs/decisions/0010, with what other rules find.
+    very short ones are taken to go on. Source: docs/decisions/0011, with what other rules find.
     """
     asked, answered = _last_talk(history)
     if not asked or not _goes_on(question, _FEW):
