@@ -102,10 +102,15 @@ def test_several_processes_are_one_server(tmp_path: Path, environment: dict[str,
             for _ in range(6):
                 assert word not in server.post(SEARCH, {"query": word}).text.partition('"hits"')[2]
 
+        accepted = [server.post("/api/v1/documents", {"text": f"upload {number}"}).json()["job_id"] for number in range(8)]
         doomed = first.pop()
         psutil.Process(doomed).kill()
         until(lambda: len(found := server.workers()) == 2 and doomed not in found, "the dead one was replaced")
         assert all(server.post(SEARCH, {"query": "common"}).status_code == 200 for _ in range(6))
+
+        states = [f"/api/v1/jobs/{job}" for job in accepted]
+        until(lambda: {server.get(path).json()["state"] for path in states} == {"succeeded"}, "all uploads were done")
+        assert {server.get(path).json()["files"][0]["outcome"] for path in states} == {"added"}
 
         def keys(*arguments: str) -> str:
             command = [sys.executable, "-m", "ragline", "keys", *arguments]
