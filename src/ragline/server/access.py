@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
@@ -31,11 +32,13 @@ class Caller:
 
     Attributes:
         key: None where the server has no keys: then everyone on this machine may do everything.
+        under_way: What goes on even if they leave; the server waits for it before it closes.
     """
 
     engine: Engine
     tenant: str
     key: StoredKey | None
+    under_way: set[asyncio.Task[Any]]
 
     @property
     def name(self) -> str:
@@ -83,12 +86,12 @@ class Access:
             raise HttpError(503, "starting", "the server is starting", hint="ask again when /readyz says so")
         if not await state.keys.in_force():
             self._must_be_local(scope, headers)
-            return Caller(state.engine, state.settings.tenant, None)
+            return Caller(state.engine, state.settings.tenant, None, state.under_way)
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts | _LOCAL_NAMES:
             raise _foreign_host()
         key = await self._key(headers)
         state.key_uses.note(key)
-        return Caller(state.engine.tenant(key.tenant), key.tenant, key)
+        return Caller(state.engine.tenant(key.tenant), key.tenant, key, state.under_way)
 
     async def _key(self, headers: Headers) -> StoredKey:
         given = _given_key(headers)

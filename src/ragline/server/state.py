@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 
@@ -31,6 +32,7 @@ class ServerState:
         budgets: What is taken on at once, and how often.
         requests: How many requests there were, and how long they took.
         key_uses: When keys were last used.
+        under_way: What was begun and goes on whoever leaves; it is waited for before the engine closes.
         figures: All that is measured, of this process and of those that serve beside it.
         stopping: Whether the server was told to stop: it is not ready any more, and finishes what it has accepted.
     """
@@ -40,6 +42,7 @@ class ServerState:
         self.budgets = Budgets(settings.limits, settings.data_dir)
         self.requests = RequestCounts(self.budgets)
         self.key_uses = KeyUses()
+        self.under_way: set[asyncio.Task[Any]] = set()
         self.figures = SharedFigures(settings.data_dir / "figures")
         self.stopping = False
         self._open_engine = open_engine
@@ -84,7 +87,7 @@ class ServerState:
                 self.stopping = True
                 for task in beside:
                     task.cancel()
-                await asyncio.wait(beside)
+                await asyncio.wait([*beside, *self.under_way])
                 self._engine = None
                 self.budgets.close()
 

@@ -31,9 +31,8 @@ async def list_collections(engine: TenantEngine) -> Response:
 @router.post("", response_model=CollectionShape, status_code=201, summary="Make a collection", **operation("write", 409, *WITH_BODY))
 async def create_collection(body: CreateCollection, engine: TenantEngine, asker: Asker) -> Response:
     """Makes an empty collection. Uploading into one makes it too."""
-    if not await engine.create_collection(body.name):
+    if not await audited(asker, "collection.create", body.name, engine.create_collection(body.name)):
         raise ConflictError(f"there is a collection {body.name!r} already", hint="choose another name, or delete that one first")
-    await audited(asker, "collection.create", body.name)
     return reply(json_shapes.collection(await _one(engine, body.name)), 201)
 
 
@@ -46,9 +45,8 @@ async def show_collection(name: Name, engine: TenantEngine) -> Response:
 @router.delete("/{name:path}", response_model=Deleted, summary="Delete a collection", **operation("admin", 404, 422))
 async def delete_collection(name: Name, engine: TenantEngine, asker: Asker) -> Response:
     """Deletes a collection with all of its documents."""
-    if not await engine.delete_collection(name):
+    if not await audited(asker, "collection.delete", name, engine.delete_collection(name)):
         raise _none(name)
-    await audited(asker, "collection.delete", name)
     return reply({"deleted": name})
 
 

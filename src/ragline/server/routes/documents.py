@@ -115,9 +115,9 @@ async def replace_document(id: Id, request: Request, engine: TenantEngine) -> Re
 @router.delete("/{id:path}", response_model=Deleted, summary="Delete a document", **operation("write", 404, 422))
 async def delete_document(id: Id, engine: TenantEngine, asker: Asker, collection: Collection = None) -> Response:
     """Deletes a document with all that was made of it. Uploads of it that were accepted before and are not done yet are cancelled."""
-    if not await engine.delete(id, collection=collection):
+    name = collection or engine.settings.collection
+    if not await audited(asker, "document.delete", id, engine.delete(id, collection=name), collection=name):
         raise _none(id)
-    await audited(asker, "document.delete", id, collection=collection or engine.settings.collection)
     return reply({"deleted": id})
 
 

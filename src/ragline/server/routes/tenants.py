@@ -30,8 +30,7 @@ async def show_cache(engine: TenantEngine, request: Request) -> Response:
 @router.delete("/cache", response_model=Cleared, summary="Clear the cache", **operation("admin"))
 async def clear_cache(engine: TenantEngine, asker: Asker) -> Response:
     """Forgets what was computed for the tenant before. It is never needed to get fresh answers: those that are kept are."""
-    await engine.clear_cache()
-    await audited(asker, CLEAR_CACHE, asker.tenant)
+    await audited(asker, CLEAR_CACHE, asker.tenant, engine.clear_cache())
     return reply({"cleared": True})
 
 

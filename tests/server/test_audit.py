@@ -1,0 +1,59 @@
+"""What is written down of what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from ragline.types import Document
+from tests.server.raw import Exchange
+from tests.server.serving import serving
+
+
+async def test_each_act_has_its_line_and_what_did_nothing_has_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ragline")
+    logging.getLogger("ragline").addHandler(caplog.handler)  # a server that finds a handler leaves the log as it is
+    async with serving(tmp_path) as served:
+        key = await served.key("acme", "admin")
+        await served.state.engine.tenant("acme").ingest(Document(text="The ferry leaves.", id="a"))
+        client = served.client
+        for method, path, body in (
+            ("POST", "/api/v1/collections", {"name": "plans"}),
+            ("POST", "/api/v1/collections", {"name": "plans"}),
+            ("DELETE", "/api/v1/collections/none", None),
+            ("DELETE", "/api/v1/documents/none", None),
+            ("DELETE", "/api/v1/documents/a", None),
+            ("DELETE", "/api/v1/cache", None),
+            ("DELETE", "/api/v1/collections/plans", None),
+        ):
+            await client.request(method, path, json=body, headers=key) if body else await client.request(method, path, headers=key)
+        lines = (await client.get("/api/v1/audit", headers=key)).json()["lines"]
+        assert [(line["act"], line["target"]) for line in reversed(lines)][1:] == [
+            ("collection.create", "plans"),
+            ("document.delete", "a"),
+            ("cache.clear", "acme"),
+            ("collection.delete", "plans"),
+        ]
+        assert {line["actor"] for line in lines[:-1]} == {key["authorization"].split("_")[1]}
+        page = (await client.get(f"/api/v1/audit?limit=1&before={lines[1]['id']}", headers=key)).json()["lines"]
+        assert page == lines[2:3]
+    told = list(dict.fromkeys(record.getMessage() for record in caplog.records if record.name == "ragline.audit"))
+    assert len(told) == 5 and any(line.startswith("document.delete a by ") for line in told)
+
+
+async def test_an_act_whose_client_leaves_is_done_and_written_down_or_neither(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        engine = served.state.engine
+        await engine.create_collection("plans")
+        async with engine.store.transaction():  # whoever wants to write waits for this one
+            exchange = Exchange(served.app, "DELETE", "/api/v1/collections/plans", {"host": "localhost"}, b"")
+            await asyncio.sleep(0.2)  # until it waits
+            assert served.state.under_way
+            exchange.leave.set()
+            await asyncio.wait_for(exchange.task, 10)
+        await asyncio.wait(served.state.under_way)
+        assert [each.name for each in await engine.collections()] == []
+        assert [(line.act, line.actor) for line in await engine.store.keys.audited("default")] == [("collection.delete", "local")]
