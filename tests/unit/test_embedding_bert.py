@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from ragline.embedding.bert import build_graph
 from ragline.embedding.bert_config import BertConfig
-from ragline.embedding.precision import Precision, choose_precision, int8_instructions
+from ragline.embedding.precision import Precision, choose_precision, int8_instructions, int8_weight_bits
 from ragline.embedding.safetensors import SafetensorsFile
 from ragline.errors import CorruptionError, InputError
 from ragline.types import Float32
@@ -22,7 +24,7 @@ TEXTS = ([2, 3], [2, 7, 9, 4, 31, 3], [2, *range(4, WINDOW + 2), 3])
 
 
 def run(folder: Path, ids: list[int], precision: Precision = "fp32") -> Float32:
-    graph = build_graph(BertConfig.read(folder), SafetensorsFile(folder / "model.safetensors"), precision)
+    graph = build_graph(BertConfig.read(folder), SafetensorsFile(folder / "model.safetensors"), precision, weight_bits=int8_weight_bits())
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     vector: Float32 = session.run(None, {"input_ids": np.array([ids], np.int32)})[0][0]
     return vector
@@ -54,6 +56,15 @@ def test_int8_graph_is_near_fp32_but_not_the_same(tmp_path: Path, pooling: Liter
         assert np.linalg.norm(quantised) == pytest.approx(1, abs=1e-5)
         assert exact @ quantised > 0.99
         assert (exact != quantised).any()
+
+
+def test_weights_of_seven_bits_leave_room_for_the_sum_of_two_products(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    for bits, largest in ((7, 63), (8, 127)):
+        graph = onnx.load_model_from_string(build_graph(BertConfig.read(folder), random_weights(), "int8", weight_bits=bits))  # type: ignore[arg-type]
+        whole = [numpy_helper.to_array(each) for each in graph.graph.initializer if each.data_type == onnx.TensorProto.INT8]
+        assert whole and {int(np.abs(each).max()) for each in whole} == {largest}
+    assert 2 * 255 * 63 < 2**15 < 2 * 255 * 127
 
 
 def test_a_column_of_zeros_is_quantised_to_zeros(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ragline.embedding.bert_config import BertConfig
-from ragline.embedding.precision import Precision
+from ragline.embedding.precision import Precision, WeightBits
 from ragline.errors import InputError
 from ragline.types import Float32
 
@@ -25,12 +25,15 @@ _WORDS = "embeddings.word_embeddings.weight"
 _MAX_BYTES = 2**31 - 2**20  # what one file of protocol buffers can hold, and a little room
 
 
-def build_graph(config: BertConfig, weights: Mapping[str, Float32], precision: Precision) -> bytes:
+def build_graph(config: BertConfig, weights: Mapping[str, Float32], precision: Precision, *, weight_bits: WeightBits = 8) -> bytes:
     """A serialised ONNX model.
 
     An encoder takes `input_ids` `(1, n)` int32 and gives `embedding` `(1, hidden)` float32 of unit length. A cross-encoder
     gives `score` `(1, 1)` float32, and where its family tells the two texts of a pair apart it takes
     `token_type_ids` `(1, n)` int32 too.
+
+    Args:
+        weight_bits: Of each int8 weight; see `precision.int8_weight_bits`.
 
     Raises:
         InputError: The weights are not those of such a model of this shape; the message names what is missing.
@@ -38,14 +41,15 @@ def build_graph(config: BertConfig, weights: Mapping[str, Float32], precision: P
     Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", 2019; its encoder as in BertModel. The
     others as in RobertaModel, DistilBertModel and MPNetModel.
     """
-    return _Builder(config, weights, precision).build()
+    return _Builder(config, weights, precision, weight_bits).build()
 
 
 class _Builder:
-    def __init__(self, config: BertConfig, weights: Mapping[str, Float32], precision: Precision) -> None:
+    def __init__(self, config: BertConfig, weights: Mapping[str, Float32], precision: Precision, weight_bits: WeightBits) -> None:
         self._config = config
         self._weights = weights
         self._int8 = precision == "int8"
+        self._weight_bits = weight_bits
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._prefix = next((name.removesuffix(_WORDS) for name in weights if name.endswith(_WORDS)), "")
@@ -151,7 +155,7 @@ class _Builder:
         if not self._int8:
             inputs: tuple[str, ...] = (tokens, self._constant(weight), bias, *(("", "", distances) if distances else ()))
             return self._add("Attention", *inputs, domain=_CONTRIB, num_heads=heads)
-        columns, scales = _quantised(weight)
+        columns, scales = _quantised(weight, self._weight_bits)
         if distances:  # which the quantised attention does not take
             whole = self._add("DynamicQuantizeMatMul", tokens, self._constant(columns), self._constant(scales), "", bias, domain=_CONTRIB)
             split = self._add_many("Split", whole, outputs=3, axis=-1, num_outputs=3)
@@ -165,7 +169,7 @@ class _Builder:
         bias = self._constant(self._weight(name + ".bias"))
         if not self._int8:
             return self._add("Add", self._add("MatMul", tokens, self._constant(weight)), bias)
-        columns, scales = _quantised(weight)
+        columns, scales = _quantised(weight, self._weight_bits)
         return self._add("DynamicQuantizeMatMul", tokens, self._constant(columns), self._constant(scales), "", bias, domain=_CONTRIB)
 
     def _normalised(self, name: str, tokens: str) -> str:
@@ -193,13 +197,13 @@ class _Builder:
         return names
 
 
-def _quantised(weight: Float32) -> tuple[NDArray[np.int8], Float32]:
-    """`(in, out)` float32 to int8 of the same shape and the scale of each column, `(out,)`: symmetric, to the nearest.
+def _quantised(weight: Float32, bits: WeightBits) -> tuple[NDArray[np.int8], Float32]:
+    """`(in, out)` float32 to `bits` of int8 of the same shape and the scale of each column, `(out,)`: symmetric, to the nearest.
 
     One scale for the whole matrix, the default of onnxruntime's own quantiser, was measured at a mean cosine to
     fp32 of 0.947 on six sets of texts; one for each column gives 0.995 at the same speed.
     """
-    scales = np.abs(weight).max(axis=0) / np.float32(127)
+    scales = np.abs(weight).max(axis=0) / np.float32(2 ** (bits - 1) - 1)
     scales[scales == 0] = 1
     return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ragline.embedding.bert_config import BertConfig
 from ragline.embedding.files import write_whole
 from ragline.embedding.models import ModelFolder
-from ragline.embedding.precision import Precision
+from ragline.embedding.precision import Precision, WeightBits, int8_weight_bits
 from ragline.embedding.weights import open_weights, weights_sha256
 from ragline.errors import CorruptionError
 
@@ -29,7 +29,9 @@ def load_graph(
         InputError: The weights are not those of such a model.
         CorruptionError: A file of the weights is damaged.
     """
-    parts = (model.weights_sha256, _GRAPH_VERSION, precision, *config.of_graph)
+    weight_bits = int8_weight_bits()
+    numbers = "int7" if precision == "int8" and weight_bits == 7 else precision
+    parts = (model.weights_sha256, _GRAPH_VERSION, numbers, *config.of_graph)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
     folder = cache_dir / "graphs"
     for path in sorted(folder.glob(f"{key}-*.onnx")):
@@ -39,7 +41,7 @@ def load_graph(
             announce(f"{path} is damaged; building it anew.")
             path.unlink()
     announce(f"Preparing {model.name} for this machine ({precision}), once.")
-    graph = _build(model, config, precision)
+    graph = _build(model, config, precision, weight_bits)
     path = folder / f"{key}-{hashlib.sha256(graph).hexdigest()}.onnx"
     try:
         write_whole(path, graph)
@@ -49,14 +51,14 @@ def load_graph(
     return path
 
 
-def _build(model: ModelFolder, config: BertConfig, precision: Precision) -> bytes:
+def _build(model: ModelFolder, config: BertConfig, precision: Precision, weight_bits: WeightBits) -> bytes:
     # Imported here: `onnx` takes longer to import than a built graph to load.
     from ragline.embedding.bert import build_graph
 
     if weights_sha256(model.weights, _sha256) != model.weights_sha256:
         names = ", ".join(str(file) for file in model.weights)
         raise CorruptionError(f"{names} changed without a trace of it: the SHA-256 is another", hint="fetch the model again")
-    return build_graph(config, open_weights(model.weights), precision)
+    return build_graph(config, open_weights(model.weights), precision, weight_bits=weight_bits)
 
 
 def _sha256(path: Path) -> str:

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 from ragline.errors import SettingsError
 
 Precision: TypeAlias = Literal["int8", "fp32"]
+WeightBits: TypeAlias = Literal[7, 8]
 
 # Instructions that add up products of 8-bit numbers in 32 bits, as /proc/cpuinfo names them. Without one of them
-# onnxruntime adds up in 16 bits on x86, which is slower and overflows.
+# onnxruntime adds up pairs of products in 16 bits on x86, which is slower and overflows, unless the weights have 7 bits.
 _X86 = ("avx512_vnni", "avx_vnni", "amx_int8")
 _ARM = ("asimddp", "i8mm")
 
@@ -37,6 +38,15 @@ def int8_instructions(cpuinfo: str | None = None) -> str | None:
             flags = set(value.split())
             return next((name for name in (*_X86, *_ARM) if name in flags), None)
     return None
+
+
+def int8_weight_bits() -> WeightBits:
+    """How many bits of an int8 weight this machine can use.
+
+    8 where it has dot products. Else 7: the sum of two products with an 8-bit activation then fits 16 bits, 2 x 255 x 63 < 2^15, so
+    that vectors made elsewhere can be searched here, and the other way round.
+    """
+    return 8 if int8_instructions() else 7
 
 
 def choose_precision(setting: Literal["auto", "int8", "fp32", "fp16"]) -> Precision:
