@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -30,7 +29,7 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says whether the tests of fp16 on CUDA had a device."""
-    if any(name.endswith("test_embedding_cuda") for name in sys.modules):
+    if any("test_embedding_cuda" in report.nodeid for report in terminalreporter.getreports("passed")):
         import torch
 
         found = torch.cuda.get_device_name() if torch.cuda.is_available() else "no device here: its tests checked that this is said"
