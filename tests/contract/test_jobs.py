@@ -240,6 +240,14 @@ async def test_a_document_that_is_deleted_takes_its_waiting_uploads_along(store:
     assert (await job(store, after.id)).state == "succeeded"
 
 
+async def test_what_failed_to_become_a_document_is_let_go_of_with_it(store: Store) -> None:
+    failed = await add(store, "a")
+    await settle(store, await claim(store), "failed", "no text")
+    await delete(store, SCOPE, "a")
+    retried = await store.jobs.retry(SCOPE.tenant, failed.id)
+    assert retried.state == "cancelled" and "deleted" in retried.files[0].error
+
+
 async def test_a_collection_that_is_deleted_takes_its_waiting_uploads_along(store: Store) -> None:
     mine, elsewhere = await add(store, "a"), await add(store, "a", scope=Scope("acme", "elsewhere"))
     async with store.transaction() as transaction:

@@ -54,6 +54,7 @@ async def test_the_format_of_an_upload_comes_from_its_name_and_content(opened: E
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.txt", "first member")
         archive.writestr("b.html", "<p>second member</p>")
+        archive.writestr("c.pdf", "torn")
     report = await opened.ingest(
         [
             Upload(content=(tmp_path / "two.zip").read_bytes(), name="two.zip", id="zip"),
@@ -65,6 +66,7 @@ async def test_the_format_of_an_upload_comes_from_its_name_and_content(opened: E
     )
     assert report.added == 4 and [failure.source for failure in report.failed] == ["torn.pdf"]
     assert "second member" in await opened.text("zip")
+    assert [skipped.source for skipped in report.skipped] == ["two.zip"] and "c.pdf" in report.skipped[0].reason
     assert (await opened.document("html")).media_type == "text/html"
 
 

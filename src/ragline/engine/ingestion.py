@@ -221,8 +221,10 @@ class Ingestion:
                 result = await read(source, id, known, state)  # type: ignore[arg-type]
                 if state != FileState(source.signature, id):
                     files[source.uri] = FileState(source.signature, id)
+            if not isinstance(source, Document):
                 # Members of an archive and attachments of a mail that give no text do not keep the rest from being read.
-                self._skipped += [SkippedSource(source.source, str(member)) for member in result.metadata.get("unread", ())]
+                unread = result.metadata.get("unread", ())
+                self._skipped += [SkippedSource(shown_source(source), str(member)) for member in unread]
         except (ReadError, InputError) as failure:
             failed = FailedSource(shown_source(source) or id, failure.message, failure.hint)
             self._failed.append(failed)

@@ -47,6 +47,10 @@ INGEST_NICENESS = 10
 """Ingest and indexing threads give way to questions by this much, where the system can."""
 
 
+_UPLOAD_THREADS = 4
+"""They wait for the disk most of the time."""
+
+
 class Resources:
     """Opened once, shared by an engine and the tenants' engines made from it.
 
@@ -130,7 +134,10 @@ class Resources:
                 await held.enter_async_context(self.monitor.reporting(self.settings.monitoring.report_interval_s))
             if self.own_embedder is not None:
                 self._own = self._shared(self.own_embedder)
-            self.uploads = Uploads(data_dir / "uploads", safe_suffixes, self.bulk_workers)
+            # Threads of their own: who uploads does not wait for what is being embedded.
+            upload_workers = Workers("ragline-upload", _UPLOAD_THREADS)
+            held.callback(upload_workers.close)
+            self.uploads = Uploads(data_dir / "uploads", safe_suffixes, upload_workers)
             self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:
@@ -142,6 +149,7 @@ class Resources:
         try:
             if self.job_runner is not None:
                 await self.job_runner.stop()
+                self.job_runner = None
             while self._users:
                 self._unused.clear()
                 await self._unused.wait()

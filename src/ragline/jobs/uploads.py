@@ -37,7 +37,7 @@ class Uploads:
     def __init__(self, folder: Path, safe_suffixes: Callable[[str], str], workers: Workers) -> None:
         self._folder = folder
         self._safe_suffixes = safe_suffixes
-        self._workers = workers
+        self.workers = workers
 
     def path(self, name: str) -> Path:
         """Where a file of this folder lies."""
@@ -49,11 +49,11 @@ class Uploads:
 
     async def remove(self, names: Sequence[str]) -> None:
         """Deletes files; those that are gone are no error."""
-        await self._workers.run(self._remove, names)
+        await self.workers.run(self._remove, names)
 
     async def sweep(self, jobs: Jobs, *, older_than_s: float = ORPHAN_S) -> int:
         """Deletes files that no job knows and that were not written to for so long: their process died. How many."""
-        old = await self._workers.run(self._older, time.time() - older_than_s)
+        old = await self.workers.run(self._older, time.time() - older_than_s)
         known = await jobs.known_paths(old) if old else frozenset()
         orphans = [name for name in old if name not in known]
         await self.remove(orphans)
@@ -157,7 +157,7 @@ class Body:
 
     async def _on_thread(self, job: Callable[..., None], *args: object) -> None:
         # A cancelled caller must not touch what a thread still works on.
-        working = asyncio.ensure_future(self._uploads._workers.run(job, *args))
+        working = asyncio.ensure_future(self._uploads.workers.run(job, *args))
         try:
             await asyncio.shield(working)
         except asyncio.CancelledError:

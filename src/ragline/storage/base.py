@@ -189,7 +189,7 @@ class Transaction(Protocol):
         """Deletes documents; returns the ids that were there, each once, in the order given.
 
         Content is gone, tombstones have none. The files they came from are unknown again, so that they can be
-        ingested anew. Files of jobs that were to become these documents are cancelled: they were accepted before.
+        ingested anew. Files of jobs that were to become these documents, or failed to, are cancelled.
         """
         ...
 

@@ -236,26 +236,25 @@ def settle(connection: apsw.Connection, leases: Sequence[Lease], settlements: Se
 
 
 def cancel_deleted(connection: apsw.Connection, scope: Scope, ids: Sequence[str] | None, now: float) -> None:
-    """Cancels what waits to become one of these documents (None: any of the scope): their deletion was asked for later."""
-    open_files = """
-        SELECT f.number, f.job FROM jobs AS j CROSS JOIN job_files AS f ON f.job = j.number
-        WHERE j.ended_at IS NULL AND j.tenant = ? AND j.collection = ? AND f.outcome = 'pending'
-        """
+    """Cancels what waits to become one of these documents (None: any of the scope): their deletion was asked for later.
+
+    What failed to become one of them is let go of as well: deleted is deleted.
+    """
     if ids is None:
-        found = query(connection, open_files, (scope.tenant, scope.collection))
+        found = query(
+            connection,
+            """
+            SELECT f.number, f.job FROM jobs AS j CROSS JOIN job_files AS f ON f.job = j.number
+            WHERE j.tenant = ? AND j.collection = ? AND f.outcome IN ('pending', 'failed')
+            """,
+            (scope.tenant, scope.collection),
+        )
     else:
-        found = [
-            row
-            for id in storable(ids)
-            for row in query(
-                connection,
-                """
-                SELECT f.number, f.job FROM job_files AS f CROSS JOIN jobs AS j ON j.number = f.job
-                WHERE f.document_id = ? AND f.outcome = 'pending' AND j.ended_at IS NULL AND j.tenant = ? AND j.collection = ?
-                """,
-                (id, scope.tenant, scope.collection),
-            )
-        ]
+        sql = """
+            SELECT f.number, f.job FROM job_files AS f CROSS JOIN jobs AS j ON j.number = f.job
+            WHERE f.document_id = ? AND f.outcome IN ('pending', 'failed') AND j.tenant = ? AND j.collection = ?
+            """
+        found = [row for id in storable(ids) for row in query(connection, sql, (id, scope.tenant, scope.collection))]
     set_outcomes(connection, [Settlement(file, "cancelled", _DELETED) for file, _ in found])
     end_finished(connection, sorted({job for _, job in found}), now)
 
@@ -272,9 +271,9 @@ def set_outcomes(connection: apsw.Connection, settlements: Iterable[Settlement])
 
 
 def discard(connection: apsw.Connection, file: int) -> None:
-    """Lets go of a file's bytes."""
+    """Lets go of a file's bytes, and of its metadata."""
     connection.execute("INSERT OR IGNORE INTO discarded_uploads SELECT path FROM job_files WHERE number = ? AND path IS NOT NULL", (file,))
-    connection.execute("UPDATE job_files SET path = NULL WHERE number = ? AND path IS NOT NULL", (file,))
+    connection.execute("UPDATE job_files SET path = NULL, metadata = '{}' WHERE number = ?", (file,))
     connection.execute("DELETE FROM job_bodies WHERE file = ?", (file,))
 
 
