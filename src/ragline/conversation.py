@@ -77,12 +77,24 @@ def conversation(history: Iterable[Turn]) -> tuple[Turn, ...]:
     for turn in history:
         if not isinstance(turn, Turn):
             raise InputError(f"the history holds a {type(turn).__name__}", hint='pass turns, such as ragline.Turn("user", "...")')
-        text = unicodedata.normalize("NFC", _UNSTORABLE.sub(" ", turn.text)).strip()
+        text = turn.text.strip()
+        if not _is_storable(text):
+            text = _UNSTORABLE.sub(" ", text).strip()
+        if not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", text)
         if text:
-            turns.append(Turn(turn.role, text))
+            turns.append(turn if text == turn.text else Turn(turn.role, text))
     wishes = [turn for turn in turns if turn.role == "system"]
     said = [turn for turn in turns if turn.role != "system"]
     return (*wishes[-MAX_TURNS:], *said[-MAX_TURNS:])
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        text.encode()  # many times faster than looking for what is not
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def without_markers(text: str) -> str:
