@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ragline.bench import batching, caching, first_token, ingest, lexical, quality, remote, search, semantic, start
+from ragline.bench import asking, batching, caching, first_token, ingest, lexical, load, quality, remote, search, semantic, start
 from ragline.bench.machine import describe_machine
 from ragline.bench.texts import Workload, make_workload, read_sentences
 from ragline.embedding.models import locate_model
@@ -55,6 +55,14 @@ CASES: Mapping[str, tuple[str, Callable[[Inputs], dict[str, Any]]]] = {
     "lexical": (
         "the lexical view over 500,000 passages",
         lambda of: lexical.measure_lexical(of.sentences, of.workload.questions, of.settings),
+    ),
+    "asking": (
+        "answers that are known already, by the step that served them; what measuring costs",
+        lambda of: asking.measure_asking(of.workload, of.settings),
+    ),
+    "load": (
+        "many callers; a slow language model; a big ingest beside questions",
+        lambda of: load.measure_load(of.workload, of.settings),
     ),
     "caching": ("hit ratios of the cache's policy and of LRU; times of lookups", lambda of: caching.measure_caching()),
     "remote": (
