@@ -59,7 +59,7 @@ class Asking:
         """
         if not self._settings.enabled:
             result = await search.run(self._resources)
-            record.mark("other", stages_of(result.timings))
+            record.mark("handover", stages_of(result.timings))
             return replace(result, timings=record.timings())
         asked = self._asked(search)
         lsns, position = await self._position(search.scopes)
@@ -273,4 +273,4 @@ def _mark_whole(record: RequestRecord, timings: Mapping[str, float], *, joined: 
     if joined:
         record.mark("shared")
     else:
-        record.mark("other", stages_of(timings))
+        record.mark("handover", stages_of(timings))

@@ -118,7 +118,7 @@ class Search:
             epochs = [target.views.epoch for target in targets]
             waited = time.perf_counter()
             try:
-                ranked, chunks, timings = await self._job(resources, embedder, targets, course, waited)
+                ranked, chunks, timings, ended = await self._job(resources, embedder, targets, course, waited)
             except CorruptionError:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -132,7 +132,9 @@ class Search:
                 break
         # "model" is the time to open models: next to nothing but for the first question of a process.
         timings = {"wait_ms": (viewed - opened) * 1000, "model_ms": (opened - started + waited - viewed) * 1000, **timings}
+        shaping = time.perf_counter()
         hits: Sequence[ScoredChunk] = self._hits(ranked, chunks)
+        timings |= {"return_ms": (shaping - ended) * 1000, "shape_ms": (time.perf_counter() - shaping) * 1000}
         degraded = (*course.degraded, *ranked.degraded)
         if course.reranker is not None:
             hits, failed = await self._reranked(resources, course, course.reranker, ranked, chunks, hits, timings)
@@ -186,7 +188,7 @@ class Search:
 
     async def _job(
         self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], course: _Course, queued: float
-    ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
+    ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float], float]:
         if embedder is None or (embedder.is_local and resources.store.is_local):
             return await resources.question_workers.run(lambda: drive(self._search_once(resources, embedder, targets, course, queued)))
         return await self._search_once(resources, embedder, targets, course, queued)
@@ -211,8 +213,8 @@ class Search:
 
     async def _search_once(
         self, resources: Resources, embedder: Embedder | None, targets: Sequence[Target], course: _Course, queued: float
-    ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float]]:
-        """Embeds, searches and fetches. With local parts it never suspends and runs as one job on a worker."""
+    ) -> tuple[Ranked, list[StoredChunk | None], dict[str, float], float]:
+        """Embeds, searches and fetches, and says when it ended. With local parts it never suspends and runs as one job on a worker."""
         check_deadline()  # it may have waited long for a thread
         started = time.perf_counter()
         vector = await self._vector(embedder, course) if embedder is not None else None
@@ -233,9 +235,11 @@ class Search:
             ranked = await resources.question_workers.run(self._diversified, ranked, course.mmr_lambda)
         searched = time.perf_counter()
         chunks = await self._fetch(resources, ranked)
+        ended = time.perf_counter()
         timings = {"queue_ms": (started - queued) * 1000, "embed_ms": (embedded - started) * 1000, **ranked.timings}
-        timings["fetch_ms"] = (time.perf_counter() - searched) * 1000
-        return ranked, chunks, timings
+        timings["views_ms"] = max(0.0, (searched - embedded) * 1000 - sum(ranked.timings.values()))
+        timings["fetch_ms"] = (ended - searched) * 1000
+        return ranked, chunks, timings, ended
 
     async def _vector(self, embedder: Embedder, course: _Course) -> Float32 | None:
         if embedder.fingerprint not in course.vectors:
