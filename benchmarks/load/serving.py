@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
+import httpx2
+
 from ragline.bench.machine import descendants, resident_bytes
 
 _LISTENING = re.compile(r"listening on http://([^\s:]+):(\d+)")
@@ -83,7 +85,11 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text(encoding='utf-8')[-800:]}")
         time.sleep(0.05)
-    return found[1], int(found[2])
+    host, port = found[1], int(found[2])
+    with httpx2.Client(base_url=f"http://{host}:{port}", timeout=120, trust_env=False) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.05)
+    return host, port
 
 
 @contextmanager

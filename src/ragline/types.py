@@ -49,6 +49,8 @@ class Effort:
 
     Results that are known already are given whole, whatever the effort.
 
+    Quoting computes on this machine: while no thread is free for it, a language model is asked all the same.
+
     Examples:
         Effort()                                    # all that the settings say
         Effort(rerank=False)                        # hits keep the order of the search: "load_no_rerank"

@@ -99,7 +99,7 @@ class AdaptiveLimit:
         now = self._clock()
         seen = [kind for kind in self._kinds.values() if kind.count]
         used = self._peak >= self._limit * 0.9 or self._probing
-        crowded = self._peak > max(self._lowest, self._limit / 2)
+        crowded = self._peak > self._lowest  # not: of what the limit is, which may be far too high yet
         ratios = sum(min(_HIGHEST_RATIO, kind.total_s / kind.count / kind.base_s) * kind.count for kind in seen if kind.base_s)
         counted = sum(kind.count for kind in seen if kind.base_s)
         learnt = self._learn(seen, crowded=crowded and not self._probing)

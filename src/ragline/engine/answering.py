@@ -15,6 +15,9 @@ from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, St
 LOAD_EXTRACTIVE = "load_extractive"
 """Degraded, because it was asked for with less effort: the documents are quoted, and no language model was asked."""
 
+LIGHT_EVIDENCE = 3
+"""So many of the best hits are quoted from then: each costs the embedding of its sentences."""
+
 
 async def gather_evidence(search: Search, result: SearchResult, resources: Resources) -> tuple[Generator, Sequence[ScoredChunk]]:
     """Who answers, and from what: the hits, widened by their neighbours where that is set."""
@@ -32,15 +35,19 @@ async def gather_evidence(search: Search, result: SearchResult, resources: Resou
 
 
 async def without_language_model(
-    search: Search, generator: Generator, result: SearchResult, resources: Resources
-) -> tuple[Generator, SearchResult]:
-    """A generator that quotes, and the result that says so; both as they are where they quote already, or nothing can."""
-    if not generator.shares_answers:  # its answers are cheap
-        return generator, result
+    search: Search, generator: Generator, evidence: Sequence[ScoredChunk], result: SearchResult, resources: Resources
+) -> tuple[Generator, Sequence[ScoredChunk], SearchResult]:
+    """A generator that quotes, from the best hits alone, and the result that says so.
+
+    All as they are where the generator quotes already, where nothing can be quoted, and where no thread is free: quoting computes
+    here, a language model mostly elsewhere, and where threads are what is scarce it would make things worse.
+    """
+    if not generator.shares_answers or resources.question_workers.waiting:  # not shared: its answers are cheap
+        return generator, evidence, result
     quoting = await resources.extractive_for(_scopes(search, result))
     if quoting is None:
-        return generator, result
-    return quoting, replace(result, degraded=(*result.degraded, LOAD_EXTRACTIVE))
+        return generator, evidence, result
+    return quoting, evidence[:LIGHT_EVIDENCE], replace(result, degraded=(*result.degraded, LOAD_EXTRACTIVE))
 
 
 def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:

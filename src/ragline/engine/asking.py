@@ -212,7 +212,7 @@ class Asking:
             self.tally.add(asked.scope.tenant, "miss")
         if not search.effort.language_model:
             with self._resources.in_use():
-                generator, result = await without_language_model(search, generator, result, self._resources)
+                generator, evidence, result = await without_language_model(search, generator, evidence, result, self._resources)
         async with aclosing(write_answer(generator, search, evidence, result, record)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):

@@ -104,9 +104,8 @@ class Door:
             return None
         admission = self._budgets.admissions[budget]
         effort = self._budgets.effort(budget)
-        kind = f"{path} {effort.rerank:d}{effort.full_depth:d}{effort.language_model:d}"
-        admission.must_not_be_full(kind)
-        return Visit(admission, kind, effort)
+        admission.must_not_be_full(path)  # with less effort a call is of the same kind: how long it takes is compared with the whole
+        return Visit(admission, path, effort)
 
     async def _serve(self, visit: Visit, seconds: float | None, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["visit"] = visit
