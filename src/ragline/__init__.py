@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ragline.embedding.batch_embedder import BatchEmbedder
     from ragline.engine import Engine
     from ragline.errors import RaglineError
-    from ragline.observe.performance import PerformanceMonitor
+    from ragline.observe.optimization import OptimizationMetrics
+    from ragline.observe.performance import PerformanceMonitor, get_performance_tracker, profile_function, track_performance
     from ragline.settings import Settings, load_settings
     from ragline.sync import SyncEngine, open
     from ragline.types import Answer, Citation, Document, Effort, IngestReport, Scope, ScoredChunk, SearchResult, StreamEvent, Turn, Upload
@@ -32,6 +33,7 @@ _HOMES = {
     "Effort": "ragline.types",
     "Engine": "ragline.engine",
     "IngestReport": "ragline.types",
+    "OptimizationMetrics": "ragline.observe.optimization",
     "PerformanceMonitor": "ragline.observe.performance",
     "QueryOptimizer": "ragline.caching.query_optimizer",
     "RaglineError": "ragline.errors",
@@ -45,8 +47,11 @@ _HOMES = {
     "Upload": "ragline.types",
     "cached": "ragline.caching.cached",
     "get_cache_manager": "ragline.caching.registry",
+    "get_performance_tracker": "ragline.observe.performance",
     "load_settings": "ragline.settings",
     "open": "ragline.sync",
+    "profile_function": "ragline.observe.performance",
+    "track_performance": "ragline.observe.performance",
 }
 
 __all__ = [
@@ -59,6 +64,7 @@ __all__ = [
     "Effort",
     "Engine",
     "IngestReport",
+    "OptimizationMetrics",
     "PerformanceMonitor",
     "QueryOptimizer",
     "RaglineError",
@@ -72,8 +78,11 @@ __all__ = [
     "Upload",
     "cached",
     "get_cache_manager",
+    "get_performance_tracker",
     "load_settings",
     "open",
+    "profile_function",
+    "track_performance",
 ]
 
 

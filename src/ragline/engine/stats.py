@@ -9,6 +9,7 @@ from typing import Any
 from ragline.caching.base import CacheStats
 from ragline.engine.asking import Asking
 from ragline.engine.resources import Resources
+from ragline.observe.optimization import OptimizationMetrics
 from ragline.observe.reports import finite
 
 ANSWER_STEPS = ("hit", "revalidated", "semantic", "stale_prevented", "miss")
@@ -34,6 +35,9 @@ async def process_stats(resources: Resources, asking: Asking, *, times: bool) ->
         "caches": {kind: {**asdict(stats), "hit_rate": stats.hit_rate} for kind, stats in caches(resources, asking).items()},
         "embedding": {embedder.name: embedder.get_stats().as_dict() for embedder in resources.embedders},
         "servers": {name: "left alone" if alone else "asked" for name, alone in resources.circuits().items()},
+        "optimization": asdict(
+            OptimizationMetrics.of(caches(resources, asking).values(), [embedder.get_stats() for embedder in resources.embedders])
+        ),
         "threads": {name: {"threads": each.threads, "waiting": each.waiting} for name, each in workers.items()},
         "index": {
             "indexer": resources.follower.is_indexer,
