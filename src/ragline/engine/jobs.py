@@ -17,7 +17,9 @@ from ragline.jobs.uploads import Body
 from ragline.storage.jobs import Job, JobState, NewFile, NewJob
 from ragline.types import Document, Metadata, Scope, Upload
 
-_PIECE_BYTES = 1024**2
+_PIECE_BYTES = 256 * 1024
+"""The event loop hashes no more than this at once."""
+
 _LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
 _LISTED = 1000
 
@@ -172,18 +174,18 @@ class EngineJobs:
         else:
             raise InputError(f"{type(source).__name__} cannot be submitted", hint="give ragline.Document(text=...) or ragline.Upload(...)")
         bodies.append(body)
-        if isinstance(source, Document):
-            await body.write(_encoded(source.text))
-        elif source.content is not None:
-            await body.write(source.content)
-        else:
+        if isinstance(source, Upload) and source.path is not None:
             await self._copy(source, body)
+        else:
+            content = await self._resources.uploads.workers.run(_content, source)
+            for start in range(0, len(content), _PIECE_BYTES):
+                await body.write(content[start : start + _PIECE_BYTES])
         return await new_file(
             body, name, "text" if isinstance(source, Document) else "file", id=source.id, source=source.source, metadata=source.metadata
         )
 
     async def _copy(self, upload: Upload, body: Body) -> None:
-        workers, most = self._resources.bulk_workers, self._resources.settings.reading.max_file_bytes
+        workers, most = self._resources.uploads.workers, self._resources.settings.reading.max_file_bytes
         try:
             file: BinaryIO = await workers.run(_open, str(upload.path))
             try:
@@ -243,9 +245,9 @@ def _request_hash(scope: Scope, files: Sequence[NewFile], bodies: Sequence[Body]
     return hashlib.blake2b(whole.encode(), digest_size=16).digest()
 
 
-def _encoded(text: str) -> bytes:
-    """The text in UTF-8, without what no encoding can write."""
-    return text.encode("utf-8", "replace")
+def _content(source: Document | Upload) -> bytes:
+    """The bytes of what was handed over; of a text in UTF-8, without what no encoding can write."""
+    return source.text.encode("utf-8", "replace") if isinstance(source, Document) else source.content or b""
 
 
 def _open(path: str) -> BinaryIO:
