@@ -141,9 +141,3 @@ def test_it_runs_under_gunicorn_whose_workers_come_and_go(tmp_path: Path, enviro
             statuses.add(server.post(SEARCH, {"query": "ferry"}).status_code)
         assert statuses == {200} and not first & server.workers()
         assert server.stop() == 0, server.said()
-
-
-def test_a_public_address_without_keys_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
-    with started(["ragline", "serve", "--port", "0", "--host", "0.0.0.0"], tmp_path, environment) as server:
-        assert server.process.wait(60) == 2
-        assert "ragline keys create" in server.said()

@@ -84,6 +84,14 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(capsys: pytest.CaptureFix
     assert "cannot be listened on" in capsys.readouterr().err
 
 
+def test_what_keeps_it_from_starting_is_told_in_a_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "views").write_text("no folder")
+    assert cli.run(["serve", "--port", "0", "--data-dir", str(tmp_path / "data")]) == 1
+    said = capfd.readouterr().err
+    assert "cannot be written" in said and "Traceback" not in said
+
+
 def test_without_the_extra_its_install_line_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in sys.modules if name.startswith(("ragline.server", "fastapi", "uvicorn"))]:
         monkeypatch.delitem(sys.modules, name)

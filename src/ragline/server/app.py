@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ragline import __version__
 from ragline.engine import Engine
+from ragline.errors import RaglineError
 from ragline.observe.logs import configure_logging
 from ragline.server import errors
 from ragline.server.access import Access
@@ -25,6 +26,8 @@ from ragline.server.slow_readers import SlowReaders
 from ragline.server.state import OpenEngine, ServerState
 from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
+
+_log = logging.getLogger("ragline.server")
 
 ROUTERS = (
     asking.router,
@@ -57,9 +60,13 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
             configure_logging(settings.server.log_level, settings.server.log_format == "json")
-        async with state.running():
-            with drained_first(state.stop, settings.server.drain_s):
-                yield
+        try:
+            async with state.running():
+                with drained_first(state.stop, settings.server.drain_s):
+                    yield
+        except RaglineError as failure:
+            _log.error("the server cannot run: %s (%s)", failure.message, failure.hint)
+            raise
 
     app = _Application(
         write_timeout_s=settings.limits.write_timeout_s,

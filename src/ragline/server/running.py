@@ -11,17 +11,18 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.synchronize import Event
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from ragline.errors import BackendError, InputError
 from ragline.observe.logs import configure_logging
 from ragline.server.app import create_app
 from ragline.server.protocol import BoundedHeads
+from ragline.server.supervising import Supervisor, Worker
 from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
 
@@ -30,8 +31,8 @@ _log = logging.getLogger("ragline.server")
 _KEEP_ALIVE_S = 75
 """How long an idle connection stays open: longer than proxies keep theirs, so that they close it, not we."""
 
-_HEALTHCHECK_S = 60
-"""A process that starts on a busy machine, or computes, is not dead: it has this long to say so."""
+_STOPPING_S = 10.0
+"""What a process may take to stop beyond the time that its work has."""
 
 
 def serve(settings: Settings) -> int:
@@ -53,19 +54,33 @@ def serve(settings: Settings) -> int:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         _log.info("listening on http://%s:%d", shown, port)
-        config = config_of(settings)
         if settings.server.workers == 1:
-            OneProcess(config).run([listening])
+            well = _answered(settings, listening)
         else:
-            Multiprocess(config, [listening]).run()
+            patience_s = settings.server.drain_s + settings.server.shutdown_s + _STOPPING_S
+            well = Supervisor(lambda: _started(settings, listening), settings.server.workers, patience_s=patience_s).run()
     finally:
         listening.close()
     _log.info("stopped")
-    return 0
+    return 0 if well else 1
 
 
 class OneProcess(uvicorn.Server):
-    """Ends with exit code 0 when it is told to stop, and not by the signal."""
+    """Ends with exit code 0 when it is told to stop, and not by the signal.
+
+    Args:
+        tell: Called once it answers.
+    """
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Opens what it needs."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._tell()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops when the work is done; a second Ctrl-C does not wait for it."""
@@ -73,36 +88,45 @@ class OneProcess(uvicorn.Server):
         self.should_exit = True
 
 
-class Application:
-    """Makes the application in the process that serves it; travels there by pickle."""
+def _answered(settings: Settings, listening: socket.socket) -> bool:
+    """Answers in this process until it is told to stop; False where it could not start."""
+    try:
+        OneProcess(config_of(settings)).run([listening])
+    except SystemExit as ended:  # uvicorn's way to say so
+        return not ended.code
+    return True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
 
-    def __call__(self) -> FastAPI:
-        """The application."""
-        configure_serving_logs(self.settings)
-        if (parent := multiprocessing.parent_process()) is not None:
-            threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-        return create_app(self.settings)
+def _started(settings: Settings, listening: socket.socket) -> Worker:
+    context = multiprocessing.get_context("spawn")  # what threads and libraries hold does not survive a fork
+    ready = context.Event()
+    process = context.Process(target=_work, args=(settings, listening, ready))
+    process.start()
+    return Worker(process, ready)
+
+
+def _work(settings: Settings, listening: socket.socket, ready: Event) -> None:
+    """What a process under the supervisor does."""
+    configure_serving_logs(settings)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    OneProcess(config_of(settings), ready.set).run([listening])
 
 
 def config_of(settings: Settings) -> uvicorn.Config:
     """How uvicorn is to run."""
     return uvicorn.Config(
-        Application(settings),
-        factory=True,
+        create_app(settings),
         loop="uvloop",
         http=BoundedHeads,
         ws="none",
         lifespan="on",
-        workers=settings.server.workers,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.server.shutdown_s),
-        timeout_worker_healthcheck=_HEALTHCHECK_S,
     )
 
 
@@ -113,6 +137,12 @@ def configure_serving_logs(settings: Settings) -> None:
     theirs.handlers = logging.getLogger("ragline").handlers[:]
     theirs.setLevel(logging.WARNING)
     theirs.propagate = False
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not the traceback of an error at the start that was told in a sentence already."""
+    return not (record.getMessage().startswith("Traceback") and "\nragline.errors." in record.getMessage())
 
 
 def listen(host: str, port: int, write_timeout_s: float = 0.0) -> socket.socket:
