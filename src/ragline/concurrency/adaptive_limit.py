@@ -18,6 +18,7 @@ LONGEST_PROBE_S = 32.0
 """How long a limit may be used up before fewer are let in for a moment, to see how long calls take then."""
 
 _LEAST_SAMPLES = 8
+_LONGEST_WINDOW_S = 1.0
 _MOST_KINDS = 64
 _HIGHEST_RATIO = 8.0
 _BASE_STEP = 0.1
@@ -58,6 +59,7 @@ class AdaptiveLimit:
         self._starting = True
         self._count = 0
         self._peak = 0
+        self._opened = clock()
         self._used_since: float | None = None
         self._probing = False
         self._probe_after_s = FIRST_PROBE_S
@@ -92,11 +94,13 @@ class AdaptiveLimit:
         found.total_s += took_s
         found.count += 1
         self._count += 1
-        if self._count >= (_PROBE_SAMPLES if self._probing else max(_LEAST_SAMPLES, self.now)):
+        if self._count >= (_PROBE_SAMPLES if self._probing else max(_LEAST_SAMPLES, self.now)) or (
+            self._count >= _LEAST_SAMPLES and self._clock() - self._opened >= _LONGEST_WINDOW_S
+        ):
             self._close_window()
 
     def _close_window(self) -> None:
-        now = self._clock()
+        now = self._opened = self._clock()
         seen = [kind for kind in self._kinds.values() if kind.count]
         used = self._peak >= self._limit * 0.9 or self._probing
         crowded = self._peak > self._lowest  # not: of what the limit is, which may be far too high yet
@@ -139,5 +143,5 @@ class AdaptiveLimit:
         elif not used:
             return
         wanted = self._limit * (1.5 if self._starting else gradient) + math.sqrt(self._limit) / 2
-        self._limit += (wanted - self._limit) * SMOOTHING
+        self._limit += (wanted - self._limit) * (SMOOTHING if gradient > 0.7 else 2 * SMOOTHING)
         self._limit = min(max(self._limit, float(self._lowest)), float(self._highest))

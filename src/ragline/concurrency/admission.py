@@ -43,6 +43,9 @@ class Admission:
         most_waiting: The longest queue.
         clock: Seconds, never going back.
 
+    Attributes:
+        admitted, served, refused: How many were let in, went their whole way, and were refused.
+
     Examples:
         async with await admission.enter("search") as place: ...
     """
@@ -60,6 +63,7 @@ class Admission:
         self._passed = _Fading(clock)
         self._turned_away = _Fading(clock)
         self.admitted = 0
+        self.served = 0
         self.refused = 0
 
     @property
@@ -138,6 +142,7 @@ class Admission:
     def _left(self, place: Place, counts: bool) -> None:
         self._in_flight -= 1
         if counts:
+            self.served += 1
             self._passed.add()
             self.limit.ended(place.kind, self._clock() - place._since, place._crowd)
         self._call_next()

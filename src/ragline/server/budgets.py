@@ -62,7 +62,7 @@ class Budgets:
                 ("ingesting", settings.max_ingesting),
             )
         }
-        self._ladders = {name: Ladder(len(EFFORTS) - 1) for name in ("searching", "asking")}
+        self._ladders = {name: self._ladder(self.admissions[name]) for name in ("searching", "asking")}
         self.refusals = Series(_REMEMBERED)
         self.rate_limited = 0
 
@@ -105,6 +105,9 @@ class Budgets:
         if ladder is None or not self._settings.degrade:
             return EFFORTS[0]
         return EFFORTS[ladder.see(self.admissions[budget].crowded)]
+
+    def _ladder(self, admission: Admission) -> Ladder:
+        return Ladder(len(EFFORTS) - 1, lambda: admission.served)
 
     def refused(self, took_s: float) -> None:
         """Notes how long it took from the reading of a request's head to its refusal."""
