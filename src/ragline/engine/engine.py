@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any
 
-from ragline.concurrency.deadlines import within_deadline
-from ragline.conversation import conversation, standalone
 from ragline.embedding.base import Embedder
-from ragline.engine.asking import Asking
 from ragline.engine.embedding import embed_texts, embedder_named
 from ragline.engine.health import check_health, read_status
 from ragline.engine.ingestion import new_ingestion
 from ragline.engine.jobs import EngineJobs
-from ragline.engine.many import each_of
-from ragline.engine.measuring import Measured, flush
+from ragline.engine.measuring import Measured
+from ragline.engine.opened import while_open
+from ragline.engine.questions import Questions
 from ragline.engine.reindexing import Reindexing
 from ragline.engine.resources import Resources
-from ragline.engine.searching import Search
 from ragline.engine.sources import Source
 from ragline.engine.stats import process_stats, tenant_stats
 from ragline.engine.warming import warm_up
-from ragline.errors import InputError, NotFoundError, RaglineError
-from ragline.filters import parse_filter
+from ragline.errors import InputError, NotFoundError
 from ragline.generation.base import Generator
-from ragline.observe.performance import PerformanceMonitor
-from ragline.observe.records import RequestRecord
-from ragline.retrieval.hybrid import Mode
-from ragline.retrieval.question import normalise_question
 from ragline.settings import Settings, load_settings
 from ragline.storage.base import CollectionInfo, Store, StoredChunk, StoredDocument
 from ragline.types import (
-    Answer,
     Document,
     Effort,
     Embeddings,
@@ -46,33 +35,12 @@ from ragline.types import (
     IngestReport,
     ReindexReport,
     Scope,
-    SearchResult,
     Status,
-    StreamEvent,
-    Turn,
     Upload,
 )
 
-MAX_TOP_K = 1000
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _while_open(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Keeps the engine open until the method is done, and refuses it on one that is not open."""
-
-    @functools.wraps(method)
-    async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        engine = args[0]
-        assert isinstance(engine, Engine)
-        with engine._resources.in_use():
-            return await method(*args, **kwargs)
-
-    return guarded
-
-
-class Engine:
+class Engine(Questions):
     """A retrieval engine over one data folder, for one tenant.
 
     Examples:
@@ -85,15 +53,6 @@ class Engine:
     tasks at once; all of them raise `RaglineError` and its kinds for what can go wrong, and nothing else on
     purpose.
     """
-
-    def __init__(
-        self, resources: Resources, tenant: str, *, asking: Asking | None = None, effort: Effort | None = None, owner: bool = True
-    ) -> None:
-        self._resources = resources
-        self._asking = asking or Asking(resources)
-        self._tenant = tenant
-        self._effort = effort or Effort()
-        self._owner = owner
 
     @classmethod
     def open(
@@ -136,20 +95,10 @@ class Engine:
             await self._resources.close()
 
     @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._resources.settings
-
-    @property
     def store(self) -> Store:
         """The store below, for what stands beside documents: keys and the audit. The engine closes it."""
         with self._resources.in_use():
             return self._resources.store
-
-    @property
-    def monitor(self) -> PerformanceMonitor:
-        """What was measured of the requests to this engine and to its tenants': "search", "ask", "stream" and the like."""
-        return self._resources.monitor
 
     @property
     def jobs(self) -> EngineJobs:
@@ -170,7 +119,7 @@ class Engine:
         """
         return Engine(self._resources, self._tenant, asking=self._asking, effort=effort, owner=False)
 
-    @_while_open
+    @while_open
     async def ingest(
         self,
         sources: Source | Iterable[Source],
@@ -209,159 +158,7 @@ class Engine:
             record.mark("views")
         return replace(report, lag=max(0, head.lsn - views.lsn))
 
-    @_while_open
-    async def search(
-        self,
-        question: str,
-        *,
-        top_k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        collections: str | Sequence[str] | None = None,
-        documents: Sequence[str] | None = None,
-        mode: Mode | None = None,
-        effort: Effort | None = None,
-    ) -> SearchResult:
-        """The chunks that answer a question best.
-
-        Args:
-            top_k: How many, 1 to 1000; unset takes `retrieval.top_k`. Fewer come back only where no more match.
-            filter: Conditions on metadata, such as `{"lang": "en", "year": {"gte": 2020}}`.
-            collections: One or several; unset takes the default collection.
-            documents: Ids: search in these documents only.
-            mode: "hybrid", "dense" or "lexical"; unset takes `retrieval.mode`.
-            effort: What to leave out under load; unset leaves out nothing.
-
-        Raises:
-            InputError: An empty or endless question, `top_k` out of range, an unknown mode or filter operator.
-            NotFoundError: A collection named does not exist.
-            ModelMismatchError: A collection was embedded with another model.
-        """
-        with Measured(self.monitor, "search") as record:
-            search = await self._prepared(question, top_k, filter, collections, documents, mode, effort)
-            return await self._asking.search(search, record)
-
-    @_while_open
-    async def ask(
-        self,
-        question: str,
-        *,
-        top_k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        collections: str | Sequence[str] | None = None,
-        documents: Sequence[str] | None = None,
-        effort: Effort | None = None,
-        history: Iterable[Turn] = (),
-    ) -> Answer:
-        """Answers a question from the documents, with citations; `found` is False where they do not say.
-
-        Other arguments and errors are those of `search`; `top_k` is how many hits the answer is made from.
-
-        Args:
-            history: What was said before, oldest first. A question that goes on with it is searched with what it refers to, see
-                `conversation.standalone`; a language model is shown as much of it as `generation.history_tokens` allows.
-        """
-        with Measured(self.monitor, "ask") as record:
-            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
-            known = await self._asking.known(search, record)
-            return known if known is not None else await self._asking.answer(search, record)
-
-    @_while_open
-    async def search_many(
-        self,
-        questions: Sequence[str],
-        *,
-        max_concurrent: int | None = None,
-        top_k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        collections: str | Sequence[str] | None = None,
-        documents: Sequence[str] | None = None,
-        mode: Mode | None = None,
-        effort: Effort | None = None,
-    ) -> list[SearchResult | RaglineError]:
-        """The hits of each question, in order; in the place of one that failed stands its error, which is not raised.
-
-        Args:
-            max_concurrent: How many are searched for at once; unset takes `retrieval.max_concurrent`.
-                All other arguments are those of `search`, for every question.
-
-        Raises:
-            InputError: `questions` is one text, or `max_concurrent` less than 1.
-        """
-
-        async def one(question: str) -> SearchResult:
-            return await self.search(
-                question, top_k=top_k, filter=filter, collections=collections, documents=documents, mode=mode, effort=effort
-            )
-
-        return await each_of(questions, one, max_concurrent=self._at_once(max_concurrent))
-
-    @_while_open
-    async def ask_many(
-        self,
-        questions: Sequence[str],
-        *,
-        max_concurrent: int | None = None,
-        top_k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        collections: str | Sequence[str] | None = None,
-        documents: Sequence[str] | None = None,
-        effort: Effort | None = None,
-    ) -> list[Answer | RaglineError]:
-        """The answer to each question, in order; in the place of one that failed stands its error, which is not raised.
-
-        Args:
-            max_concurrent: How many are answered at once; unset takes `retrieval.max_concurrent`.
-                All other arguments are those of `ask`, for every question.
-
-        Raises:
-            InputError: `questions` is one text, or `max_concurrent` less than 1.
-
-        Examples:
-            for question, answer in zip(questions, await engine.ask_many(questions), strict=True):
-                print(question, answer if isinstance(answer, ragline.RaglineError) else answer.text)
-        """
-
-        async def one(question: str) -> Answer:
-            return await self.ask(question, top_k=top_k, filter=filter, collections=collections, documents=documents, effort=effort)
-
-        return await each_of(questions, one, max_concurrent=self._at_once(max_concurrent))
-
-    async def stream(
-        self,
-        question: str,
-        *,
-        top_k: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        collections: str | Sequence[str] | None = None,
-        documents: Sequence[str] | None = None,
-        effort: Effort | None = None,
-        history: Iterable[Turn] = (),
-    ) -> AsyncGenerator[StreamEvent, None]:
-        """Answers a question in steps: hits, then tokens and citations as they come, then the answer.
-
-        An error ends the stream as its last event, kind "error". Arguments are those of `ask`.
-        """
-        record = RequestRecord("stream")
-        ended: type[BaseException] | None = None
-        try:
-            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
-            async with aclosing(self._asking.events(search, record)) as events:
-                while True:
-                    async with within_deadline():
-                        event = await anext(events, None)
-                    if event is None:
-                        break
-                    yield event
-        except RaglineError as failure:
-            ended = type(failure)
-            yield StreamEvent("error", failure)
-        except BaseException as failure:
-            ended = type(failure)
-            raise
-        finally:
-            flush(self.monitor, record, ended)
-
-    @_while_open
+    @while_open
     async def embed(self, texts: Sequence[str], *, model: str | None = None, collection: str | None = None) -> Embeddings:
         """Texts as vectors, as questions are embedded; a text longer than the model's window is refused.
 
@@ -376,14 +173,14 @@ class Engine:
         embedder = await embedder_named(self._resources, self._scope(collection), model)
         return await embed_texts(self._resources, embedder, texts)
 
-    @_while_open
+    @while_open
     async def documents(self, *, collection: str | None = None, after: str = "", limit: int | None = None) -> Sequence[StoredDocument]:
         """Documents by id ascending: at most `limit` after the id `after`."""
         if limit is not None and not 0 <= limit <= sys.maxsize:
             raise InputError(f"limit is {limit}", hint="use a number from 0 up, or leave it out for all")
         return await self._resources.store.documents(self._scope(collection), after_id=after, limit=limit)
 
-    @_while_open
+    @while_open
     async def document(self, document_id: str, *, collection: str | None = None) -> StoredDocument:
         """One document. Raises NotFoundError where there is none of this id."""
         found = await self._resources.store.documents(self._scope(collection), ids=[document_id])
@@ -391,7 +188,7 @@ class Engine:
             raise _no_document(document_id)
         return found[0]
 
-    @_while_open
+    @while_open
     async def text(self, document_id: str, *, collection: str | None = None) -> str:
         """A document's text, as citations count it. Raises NotFoundError where there is none of this id."""
         stored = await self._resources.store.text(self._scope(collection), document_id)
@@ -399,13 +196,13 @@ class Engine:
             raise _no_document(document_id)
         return stored[0]
 
-    @_while_open
+    @while_open
     async def chunks(self, document_id: str, *, collection: str | None = None) -> Sequence[StoredChunk]:
         """A document's chunks in order. Raises NotFoundError where there is none of this id."""
         await self.document(document_id, collection=collection)
         return await self._resources.store.chunks(self._scope(collection), document_id)
 
-    @_while_open
+    @while_open
     async def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
         """Deletes documents with everything made from them; returns the ids that were there."""
         ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
@@ -419,12 +216,12 @@ class Engine:
                 record.mark("views")
         return deleted
 
-    @_while_open
+    @while_open
     async def collections(self) -> Sequence[CollectionInfo]:
         """This tenant's collections by name."""
         return await self._resources.store.collections(self._tenant)
 
-    @_while_open
+    @while_open
     async def create_collection(self, name: str) -> bool:
         """Makes an empty collection for the model that the settings name; False where there is one. `ingest` does so by itself."""
         scope = Scope(self._tenant, name)
@@ -432,13 +229,13 @@ class Engine:
         async with self._resources.store.transaction() as transaction:
             return await transaction.create_scope(scope, model=embedder.fingerprint, embedder=embedder.description)
 
-    @_while_open
+    @while_open
     async def delete_collection(self, name: str) -> bool:
         """Deletes a collection with all its documents; False where there was none."""
         async with self._resources.store.transaction() as transaction:
             return await transaction.delete_scope(Scope(self._tenant, name))
 
-    @_while_open
+    @while_open
     async def reindex(
         self,
         *,
@@ -455,12 +252,12 @@ class Engine:
         with Measured(self.monitor, "reindex"):
             return await Reindexing(self._resources, self._scope(collection)).run(model=model, precision=precision, progress=progress)
 
-    @_while_open
+    @while_open
     async def status(self) -> Status:
         """What the data folder holds for this tenant, and how far its views are."""
         return await read_status(self._resources, self._tenant)
 
-    @_while_open
+    @while_open
     async def doctor(self, *, verify: bool = False) -> Sequence[Finding]:
         """Looks for what is wrong or could be better; `verify` also reads every file of store and views."""
         return await check_health(self._resources, self._tenant, verify=verify)
@@ -473,7 +270,7 @@ class Engine:
         """
         return tenant_stats(self._asking, self._tenant)
 
-    @_while_open
+    @while_open
     async def process_stats(self, *, times: bool = True) -> dict[str, Any]:
         """What this process has done for all tenants, as plain data for its operator: caches, batches, queues, memory.
 
@@ -482,12 +279,12 @@ class Engine:
         """
         return await process_stats(self._resources, self._asking, times=times)
 
-    @_while_open
+    @while_open
     async def warm_up(self) -> None:
         """Loads models and views now that the first question would otherwise wait for, of all tenants."""
         await warm_up(self._resources, self._scope(None))
 
-    @_while_open
+    @while_open
     async def clear_cache(self, *, collection: str | None = None) -> None:
         """Forgets what was computed before for this tenant, or for one collection of it. What is stored stays."""
         scopes = [self._scope(collection)]
@@ -498,50 +295,6 @@ class Engine:
             for cache in (self._resources.vectors, self._resources.responses):
                 if cache is not None:
                     await cache.clear(Scope(self._tenant))
-
-    def _at_once(self, max_concurrent: int | None) -> int:
-        return self.settings.retrieval.max_concurrent if max_concurrent is None else max_concurrent
-
-    def _scope(self, collection: str | None) -> Scope:
-        return Scope(self._tenant, self.settings.collection if collection is None else collection)
-
-    @_while_open
-    async def _prepared(
-        self,
-        question: str,
-        top_k: int | None,
-        filter: Mapping[str, Any] | None,
-        collections: str | Sequence[str] | None,
-        documents: Sequence[str] | None,
-        mode: Mode | None = None,
-        effort: Effort | None = None,
-        *,
-        evidence: bool = False,
-        history: Iterable[Turn] = (),
-    ) -> Search:
-        """The search, with all that could be wrong with it refused; for the evidence of an answer, or for its own sake."""
-        retrieval = self.settings.retrieval
-        if top_k is None:
-            top_k = retrieval.evidence if evidence else retrieval.top_k
-        if mode not in (None, *get_args(Mode)):
-            raise InputError(f"unknown mode {mode!r}", hint='use "hybrid", "dense" or "lexical"')
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
-            raise InputError(f"top_k is {top_k!r}", hint=f"use a whole number from 1 to {MAX_TOP_K}")
-        names = [collections] if isinstance(collections, str) else list(dict.fromkeys(collections or [self.settings.collection]))
-        scopes = [self._scope(name) for name in names]
-        if collections is not None:
-            for scope in scopes:
-                if not (await self._resources.store.head(scope)).model:
-                    raise NotFoundError(
-                        f"there is no collection {scope.collection!r}", hint="`ragline collections list` shows those there are"
-                    )
-        question = normalise_question(question, max_chars=retrieval.max_question_chars)
-        documents = [documents] if isinstance(documents, str) else documents
-        said = conversation(history)
-        searched = standalone(question, said)
-        return Search(
-            searched, top_k, mode or retrieval.mode, parse_filter(filter), documents, scopes, effort or self._effort, said, question
-        )
 
 
 def _no_document(document_id: str) -> NotFoundError:
