@@ -20,7 +20,6 @@ import uvicorn
 
 from ragline.errors import BackendError, InputError
 from ragline.observe.logs import configure_logging
-from ragline.server.app import create_app
 from ragline.server.protocol import BoundedHeads
 from ragline.server.supervising import Supervisor, Worker
 from ragline.settings import Settings
@@ -116,6 +115,8 @@ def _work(settings: Settings, listening: socket.socket, ready: Event) -> None:
 
 def config_of(settings: Settings) -> uvicorn.Config:
     """How uvicorn is to run."""
+    from ragline.server.app import create_app  # where it is answered only: a supervisor needs none of the engine's libraries
+
     return uvicorn.Config(
         create_app(settings),
         loop="uvloop",
