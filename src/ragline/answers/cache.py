@@ -117,7 +117,7 @@ class AnswerCache:
         if kept is None or kept.position != position:
             return None
         self._tally.add(asked.scope.tenant, "hit")
-        return replace(kept.answer, cache="hit")
+        return kept.answer
 
     async def revalidated(self, asked: Asked, position: Position, fingerprint: str) -> Answer | None:
         """The answer to this question if its evidence is still the same; it is then known to hold at `position`."""
@@ -165,7 +165,7 @@ class AnswerCache:
         """
         if not answer.citations or not answer.hits:
             vector = None
-        await self._set(asked, Kept(answer, asked.question, vector, fingerprint, position, self._clock()))
+        await self._set(asked, Kept(replace(answer, cache="hit"), asked.question, vector, fingerprint, position, self._clock()))
         if vector is not None:
             key = _first_hit(asked, answer.hits)
             before = await self._questions.get(asked.scope, key) or ()

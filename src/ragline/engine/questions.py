@@ -21,6 +21,8 @@ from ragline.types import Answer, Effort, SearchResult, StreamEvent, Turn
 
 MAX_TOP_K = 1000
 
+_MODES = (None, *get_args(Mode))
+
 
 class Questions(OpenedEngine):
     """The methods of `Engine` that answer."""
@@ -160,7 +162,10 @@ class Questions(OpenedEngine):
         record = RequestRecord("stream")
         ended: type[BaseException] | None = None
         try:
-            search = await self._prepared(question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history)
+            with self._resources.in_use():
+                search = await self._prepared(
+                    question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history
+                )
             async with aclosing(self._asking.events(search, record)) as events:
                 while True:
                     async with within_deadline():
@@ -180,7 +185,6 @@ class Questions(OpenedEngine):
     def _at_once(self, max_concurrent: int | None) -> int:
         return self.settings.retrieval.max_concurrent if max_concurrent is None else max_concurrent
 
-    @while_open
     async def _prepared(
         self,
         question: str,
@@ -198,7 +202,7 @@ class Questions(OpenedEngine):
         retrieval = self.settings.retrieval
         if top_k is None:
             top_k = retrieval.evidence if evidence else retrieval.top_k
-        if mode not in (None, *get_args(Mode)):
+        if mode not in _MODES:
             raise InputError(f"unknown mode {mode!r}", hint='use "hybrid", "dense" or "lexical"')
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
             raise InputError(f"top_k is {top_k!r}", hint=f"use a whole number from 1 to {MAX_TOP_K}")
