@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ragline.observe.performance import PerformanceMonitor
 from ragline.observe.records import RequestRecord
-from ragline.observe.request_ids import request
+from ragline.observe.request_ids import begin_request, end_request
 
 log = logging.getLogger("ragline.engine")
 
@@ -18,20 +18,19 @@ class Measured:
     Cancelled requests are not counted; failed ones are, with the kind of their error.
     """
 
-    __slots__ = ("_monitor", "_record", "_request")
+    __slots__ = ("_monitor", "_record", "_token")
 
     def __init__(self, monitor: PerformanceMonitor, name: str) -> None:
         self._monitor = monitor
         self._record = RequestRecord(name)
-        self._request = request()
 
     def __enter__(self) -> RequestRecord:
-        self._request.__enter__()
+        self._token = begin_request()
         return self._record
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         flush(self._monitor, self._record, kind)
-        self._request.__exit__(kind, error, trace)
+        end_request(self._token)
 
 
 def flush(monitor: PerformanceMonitor, record: RequestRecord, kind: type[BaseException] | None = None) -> None:

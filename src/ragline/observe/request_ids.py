@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import TracebackType
 
 LONGEST = 128
@@ -42,6 +42,17 @@ class request:  # named as it is read: `with request():`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _current.reset(self._token)
+
+
+def begin_request() -> Token[str] | None:
+    """As entering `request()`, in less time: gives a new id where there is none. `end_request` takes what this returns."""
+    return None if _current.get() else _current.set(new_request_id())
+
+
+def end_request(token: Token[str] | None) -> None:
+    """Takes back what `begin_request` gave."""
+    if token is not None:
+        _current.reset(token)
 
 
 def new_request_id() -> str:

@@ -11,7 +11,7 @@ from ragline.settings.section import Section
 class MonitoringSettings(Section):
     """What is measured while running: `engine.stats()`, `engine.monitor`, `/metrics`."""
 
-    enabled: bool = Field(True, description="Whether requests are counted and timed. It costs about 4 microseconds a request.")
+    enabled: bool = Field(True, description="Whether requests are counted and timed. It costs some microseconds a request.")
     track_latency: bool = Field(
         True, description="Whether durations are kept, of requests and of their stages; without, requests and errors are counted."
     )
