@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import time
@@ -79,6 +80,28 @@ async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> N
         assert (await served.client.get("/readyz")).status_code == 200
         await places.aclose()
         assert (await served.client.post("/api/v1/search", json=QUERY)).status_code == 200
+
+
+async def test_uploads_are_of_one_kind_whatever_their_address(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        limit = served.state.budgets.admissions["ingesting"].limit
+        for number in range(limit.now):
+            assert (await served.client.put(f"/api/v1/documents/d{number}", json={"text": "a"})).status_code == 202
+        assert limit.base_s("ingesting") is not None, "as many as that say how long they take"
+
+
+async def test_a_job_that_is_followed_does_not_hold_up_a_server_that_stops(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        runner = served.state.engine._resources.job_runner
+        assert runner is not None
+        await runner.stop()
+        job = (await served.client.post("/api/v1/documents", json={"text": "It waits."})).json()["job_id"]
+        following = Exchange(served.app, "GET", f"/api/v1/jobs/{job}/events", {"host": "localhost"}, b"")
+        await following.answered.wait()
+        served.state.stop()
+        async with asyncio.timeout(5):
+            await following.task
+        assert b"event: progress" in following.body and b"event: end" not in following.body
 
 
 async def test_under_load_answers_leave_out_work_and_say_so(tmp_path: Path) -> None:

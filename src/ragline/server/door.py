@@ -104,8 +104,10 @@ class Door:
             return None
         admission = self._budgets.admissions[budget]
         effort = self._budgets.effort(budget)
-        admission.must_not_be_full(path)  # with less effort a call is of the same kind: how long it takes is compared with the whole
-        return Visit(admission, path, effort)
+        # With less effort a call is of the same kind: how long it takes is compared with the whole. Paths of documents have no end.
+        kind = budget if budget == "ingesting" else path
+        admission.must_not_be_full(kind)
+        return Visit(admission, kind, effort)
 
     async def _serve(self, visit: Visit, seconds: float | None, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["visit"] = visit

@@ -1,6 +1,7 @@
-"""HTTP as uvicorn speaks it, with bounds on what comes before a request is known: its head must be there soon, and small.
+"""HTTP as uvicorn speaks it, with bounds on what comes around a body: the head of a request must be there soon, and small.
 
-Without them a client could hold connections by sending a head that never ends, slowly, or memory, fast.
+Without them a client could hold connections by sending a head that never ends, slowly, or memory, fast; the latter also with
+headers that follow a chunked body, which are kept like those before it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """A connection whose requests have `within_s` for their heads, of at most `max_bytes`."""
+    """A connection whose requests have `within_s` for their heads, of at most `max_bytes`; so much may follow their bodies, too."""
 
     within_s = 15.0
     max_bytes = 64 * 1024
@@ -23,6 +24,7 @@ class BoundedHeads(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._went_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is due."""
@@ -30,10 +32,11 @@ class BoundedHeads(HttpToolsProtocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Reads on, unless a head has grown too large."""
-        awaited = self._deadline
+        """Reads on, unless a head, or what follows a body, has grown too large."""
+        awaited, self._went_on = self._deadline, False
         super().data_received(data)
-        if awaited is not None and self._deadline is awaited:  # all of it belongs to one head
+        in_head = awaited is not None and self._deadline is awaited
+        if in_head or not self._went_on:  # all of it belongs to one head, or to no part of a body
             self._head_bytes += len(data)
             if self._head_bytes > self.max_bytes and not self.transport.is_closing():
                 self._head_is_there()
@@ -42,14 +45,34 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._went_on = True
         super().on_message_begin()
         if self._deadline is None:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
+        self._went_on = True
         self._head_is_there()
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """A part of a body begins, or it has ended."""
+        self._went_on = True
+
+    def on_body(self, body: bytes) -> None:
+        """The body goes on."""
+        self._went_on = True
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        """A part of a body was there whole."""
+        self._went_on = True
+
+    def on_message_complete(self) -> None:
+        """The request is there whole."""
+        self._went_on = True
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
@@ -57,7 +80,7 @@ class BoundedHeads(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._head_bytes = 0
+        self._head_bytes = 0  # counted on over the body: what follows it is little
         self._deadline = self.loop.call_later(self.within_s, self._too_late)
 
     def _head_is_there(self) -> None:

@@ -21,6 +21,7 @@ from ragline.storage.keys import Keys
 
 _log = logging.getLogger("ragline.server")
 
+_LOOK_EVERY_S = 0.25
 
 OpenEngine = Callable[[Settings], Engine]
 
@@ -67,6 +68,11 @@ class ServerState:
     def stop(self) -> None:
         """Not ready any more, whatever else follows."""
         self.stopping = True
+
+    async def told_to_stop(self) -> None:
+        """Returns when the server is told to stop: what may last for hours ends itself then."""
+        while not self.stopping:  # looked at, for it is told by a signal
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

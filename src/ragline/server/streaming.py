@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import Response
@@ -23,18 +23,29 @@ def sse(name: str, data: Any) -> bytes:
 class EventStream(Response):
     """Sends pieces as they come, and a comment where nothing comes for a while, so that proxies wait and dead clients are found.
 
-    When the client leaves, or the server stops, `pieces` is closed: what makes them ends at once. A client that does not read
+    When the client leaves, or the server has stopped, `pieces` is closed: what makes them ends at once. A client that does not read
     holds back the next piece, nothing else.
+
+    Args:
+        until: Returns when the stream is to be broken off, for one that would hold up a server that is told to stop.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncGenerator[bytes, None], *, heartbeat_s: float, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        *,
+        heartbeat_s: float,
+        headers: Mapping[str, str] | None = None,
+        until: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self.body = b""
         self.status_code = 200
         self.background = None
         self._pieces = pieces
         self._heartbeat_s = heartbeat_s
+        self._until = until
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
         del self.headers["content-length"]
 
@@ -48,15 +59,20 @@ class EventStream(Response):
     async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(left(receive))
+        tasks = [sending, asyncio.create_task(left(receive))]
+        stopping = None if self._until is None else asyncio.create_task(self._until())
+        if stopping is not None:
+            tasks.append(stopping)
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
-            for task in (sending, leaving):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((sending, leaving))
+            await asyncio.wait(tasks)
+        if stopping is not None and not stopping.cancelled() and sending.cancelled():
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send) -> None:
         next_piece: asyncio.Task[bytes] | None = None

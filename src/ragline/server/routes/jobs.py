@@ -52,9 +52,10 @@ async def show_job(id: Id, engine: TenantEngine) -> Response:
 
 @router.get("/{id}/events", summary="Follow a job", response_class=Response, **_events)
 async def follow_job(id: Id, engine: TenantEngine, request: Request) -> Response:
-    """The job as server-sent events, until it has ended."""
+    """The job as server-sent events, until it has ended or the server is told to stop: then follow it anew."""
     job = await engine.jobs.get(id)  # refused here, where that still has a status of its own
-    return EventStream(_updates(engine, job.id), heartbeat_s=state_of(request).settings.server.heartbeat_s)
+    state = state_of(request)
+    return EventStream(_updates(engine, job.id), heartbeat_s=state.settings.server.heartbeat_s, until=state.told_to_stop)
 
 
 @router.delete("/{id}", response_model=JobShape, summary="Cancel a job", **operation("write", 404, 409, 422))
