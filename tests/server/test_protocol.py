@@ -73,12 +73,13 @@ async def test_a_head_without_end_is_refused(address: tuple[str, int]) -> None:
 @pytest.mark.parametrize("part", [b"a: b\r\n" * 200, b"x" * 1000, b"x: " + b"y" * 1000])
 async def test_headers_without_end_after_a_body_are_refused(address: tuple[str, int], part: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-    assert b"200" not in await sent(address, head + b"1\r\na\r\n0\r\n", *[part, 0.001] * 40, b"\r\n\r\n")
+    parts: list[bytes | float] = [part, 0.001]
+    assert b"200" not in await sent(address, head + b"1\r\na\r\n0\r\n", *parts * 40, b"\r\n\r\n")
 
 
 async def test_a_body_may_come_in_many_chunks(address: tuple[str, int]) -> None:
     head = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
-    chunk = [b"1;" + b"x" * 500 + b"\r\n", 0.001, b"a", 0.001, b"\r\n", 0.001]
+    chunk: list[bytes | float] = [b"1;" + b"x" * 500 + b"\r\n", 0.001, b"a", 0.001, b"\r\n", 0.001]
     answer = await sent(address, head, *chunk * 40, b"0\r\n", b"x: y\r\n", b"\r\n")
     assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"a" * 40)
 

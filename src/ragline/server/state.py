@@ -21,8 +21,6 @@ from ragline.storage.keys import Keys
 
 _log = logging.getLogger("ragline.server")
 
-_LOOK_EVERY_S = 0.25
-
 OpenEngine = Callable[[Settings], Engine]
 
 
@@ -48,6 +46,8 @@ class ServerState:
         self.stopping = False
         self._open_engine = open_engine
         self._engine: Engine | None = None
+        self._told = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def engine(self) -> Engine:
@@ -68,17 +68,18 @@ class ServerState:
     def stop(self) -> None:
         """Not ready any more, whatever else follows."""
         self.stopping = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told.set)  # this may be said by a handler of signals
 
     async def told_to_stop(self) -> None:
         """Returns when the server is told to stop: what may last for hours ends itself then."""
-        while not self.stopping:  # looked at, for it is told by a signal
-            await asyncio.sleep(_LOOK_EVERY_S)
+        await self._told.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Holds the engine open while it lasts."""
         async with self._open_engine(self.settings) as engine, self.figures.shared(engine, self.requests):
-            self._engine = engine
+            self._engine, self._loop = engine, asyncio.get_running_loop()
             engine.jobs.start()
             beside = [
                 asyncio.create_task(follow_clears(engine)),
@@ -90,11 +91,11 @@ class ServerState:
                 await engine.warm_up()
                 yield
             finally:
-                self.stopping = True
+                self.stop()
                 for task in beside:
                     task.cancel()
                 await asyncio.wait([*beside, *self.under_way])
-                self._engine = None
+                self._engine = self._loop = None
                 self.budgets.close()
 
 
