@@ -148,7 +148,11 @@ class Load:
 
     def _serve_due(self) -> None:
         while self._due and self._free:
-            self._next(self._free.pop(), self._due.popleft())
+            connection = self._free.pop()
+            if connection.lost:  # while it was idle
+                self._tally.statuses[0] += 1
+            else:
+                self._next(connection, self._due.popleft())
 
     def _next(self, connection: Connection, due: float) -> None:
         request = self._requests[self._number % len(self._requests)]

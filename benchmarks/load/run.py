@@ -31,7 +31,7 @@ CONNECTIONS = (1, 2, 4, 8)
 SECONDS = 6.0
 """Of a run that looks for the peak."""
 OVERLOAD_SECONDS = 20.0
-LLM_CONNECTIONS = 2
+LLM_CONNECTIONS = 8
 """So many of 0.2 s each: the language model gives 40 answers a second, and is what there is least of."""
 
 

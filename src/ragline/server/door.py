@@ -43,8 +43,8 @@ class Visit:
         self.effort = effort
 
     def turned_out(self, what: str) -> None:
-        """Names what came of it, such as an answer that was known already: how long that takes says nothing of others."""
-        if self._place is not None:
+        """Names what came of it, in the words of `Answer.cache`: how long a known answer takes says nothing of others."""
+        if self._place is not None and what not in ("miss", "off"):
             self._place.kind = f"{self._kind} {what}"
 
     async def enter(self) -> None:
