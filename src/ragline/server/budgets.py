@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -38,6 +39,9 @@ EFFORTS = (
 
 _FIRST_LIMIT = 16
 _REMEMBERED = 512
+_TELL_EVERY_S = 5.0
+
+_log = logging.getLogger("ragline.server")
 
 
 class Budgets:
@@ -64,6 +68,8 @@ class Budgets:
         }
         self._ladders = {name: self._ladder(self.admissions[name]) for name in ("searching", "asking")}
         self.refusals = Series(_REMEMBERED)
+        self._untold = 0
+        self._told_at = -math.inf
         self.rate_limited = 0
 
     def budget_of(self, method: str, path: str) -> str | None:
@@ -111,7 +117,12 @@ class Budgets:
 
     def refused(self, took_s: float) -> None:
         """Notes how long it took from the reading of a request's head to its refusal."""
-        self.refusals.add(took_s, True, time.monotonic())
+        now = time.monotonic()
+        self.refusals.add(took_s, True, now)
+        self._untold += 1
+        if now - self._told_at >= _TELL_EVERY_S:  # a line for each would cost more than the refusal
+            _log.warning("%d requests were refused because there were too many", self._untold)
+            self._untold, self._told_at = 0, now
 
     def stats(self) -> dict[str, Any]:
         """How it stands, as plain data."""

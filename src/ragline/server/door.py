@@ -92,7 +92,8 @@ class Door:
         except RaglineError as refusal:
             await error_response(path, refusal)(scope, receive, send)
             if not isinstance(refusal, InputError):
-                self._budgets.refused(time.perf_counter() - scope.get("state", {}).get("came", came))
+                scope["state"]["refused"] = True
+                self._budgets.refused(time.perf_counter() - scope["state"].get("came", came))
             return
         if visit is None:
             await self._app(scope, _Paced(receive, self._settings.min_body_bytes_per_s), send)

@@ -84,7 +84,9 @@ def _id_of(scope: Scope) -> str:
 
 
 def _note(scope: Scope, status: int, took_s: float) -> None:
-    if not _access.isEnabledFor(logging.INFO):
+    # Those refused because there are too many are told together, by the budgets.
+    level = logging.DEBUG if scope.get("state", {}).get("refused") else logging.INFO
+    if not _access.isEnabledFor(level):
         return
     # As it came, percent-encoded, and without its query.
     path = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace")
@@ -93,4 +95,4 @@ def _note(scope: Scope, status: int, took_s: float) -> None:
     key = caller.key.id if caller is not None and caller.key is not None else ""
     took_ms = round(took_s * 1000, 2)
     extra = {"method": scope["method"], "path": path, "status": status, "took_ms": took_ms, "tenant": tenant, "key": key}
-    _access.info("%s %s %d %.2f ms", scope["method"], path, status, took_ms, extra=extra)
+    _access.log(level, "%s %s %d %.2f ms", scope["method"], path, status, took_ms, extra=extra)
