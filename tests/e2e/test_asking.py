@@ -148,6 +148,25 @@ async def test_a_hundred_identical_questions_make_one_embedding_and_one_answer(t
         assert all(result.hits == found[0].hits for result in found) and embedder.questions == 2
 
 
+async def test_a_hundred_identical_streams_make_one_embedding_one_search_and_one_answer(tmp_path: Path) -> None:
+    writer = Writer()
+    embedder = CountingEmbedder()
+    async with opened(tmp_path, writer, embedder) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+
+        async def streamed() -> list[str]:
+            return [event.kind async for event in engine.stream("how often do vault keys rotate?")]
+
+        writer.may_write.clear()
+        callers = [asyncio.create_task(streamed()) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        writer.may_write.set()
+        kinds = await asyncio.gather(*callers)
+        assert all(each == kinds[0] for each in kinds) and kinds[0][-1] == "answer"
+        stats = await engine.stats()
+        assert (len(writer.asked), embedder.questions, stats["searches"]["miss"], stats["answers"]["shared"]) == (1, 1, 1, 99)
+
+
 async def test_a_late_reader_of_a_stream_gets_the_tokens_so_far(tmp_path: Path) -> None:
     writer = Writer()
     async with opened(tmp_path, writer) as engine:
