@@ -236,7 +236,7 @@ def test_embeddings_are_those_that_collections_are_searched_with(client: openai.
     [
         ({"input": [1, 2, 3]}, "tokens as input are not supported"),
         ({"input": [[1, 2, 3]]}, "tokens as input are not supported"),
-        ({"input": ""}, "at least 1 character"),
+        ({"input": ""}, "input: it must not be empty"),
         ({"input": []}, "at least 1 item"),
         ({"input": ["x", " "]}, "text 1 is empty"),
         ({"input": ["x"] * 2049}, "at most 2048"),

@@ -60,6 +60,14 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_keys_list_says_what_it_means_that_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["keys", "list"]) == 0
+    assert "no keys: a server on this data folder answers its own machine only" in capsys.readouterr().out
+    assert cli.run(["keys", "create", "--tenant", "acme"]) == 0
+    assert cli.run(["keys", "list", "--tenant", "other"]) == 0
+    assert "tenant other has no keys" in capsys.readouterr().out
+
+
 def error_of(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     printed = capsys.readouterr()
     assert printed.err == ""

@@ -244,6 +244,7 @@ async def test_a_summary_is_written_to_the_log_until_the_block_ends(caplog: pyte
     caplog.set_level(logging.INFO, "ragline.monitoring")
     monitor = PerformanceMonitor()
     monitor.record("ask", 0.25)
+    monitor.record("ingest", 52.5)
     monitor.record_metric("queue", 3)
     async with monitor.reporting(0.01):
         for _ in range(500):
@@ -255,6 +256,7 @@ async def test_a_summary_is_written_to_the_log_until_the_block_ends(caplog: pyte
     assert len(caplog.records) == written >= 2
     line = caplog.records[0]
     assert "ask: 1" in line.getMessage() and "p95 250 ms" in line.getMessage() and "queue: 3" in line.getMessage()
+    assert "p95 52,500 ms" in line.getMessage()
     assert line.performance["operations"]["ask"]["count"] == 1  # type: ignore[attr-defined]
     with pytest.raises(InputError):
         async with monitor.reporting(0):

@@ -57,6 +57,10 @@ async def list_keys(common: Common) -> int:
     if common.json:
         print_json({"keys": [json_shapes.key(each) for each in found]})
         return 0
+    if not found:
+        none = "there are no keys: a server on this data folder answers its own machine only"
+        Screen().line(none if common.tenant is None else f"tenant {common.tenant} has no keys")
+        return 0
     columns = ("id", "tenant", "name", "scopes", "requests/s", "created", "last used", "revoked")
     Screen().table(columns, [_row(each) for each in found])
     return 0

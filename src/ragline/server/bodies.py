@@ -65,22 +65,28 @@ def must_not_be_packed(request: Request) -> None:
 async def _read(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
-        raise too_large(max_bytes)
+        raise too_large(max_bytes, "max_body_bytes")
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > max_bytes:
-                raise too_large(max_bytes)
+                raise too_large(max_bytes, "max_body_bytes")
             parts.append(part)
     except ClientDisconnect:
         raise HttpError(400, "disconnected", "the client left before its body was there") from None
     return b"".join(parts)
 
 
-def too_large(max_bytes: int) -> HttpError:
-    """The refusal of a body of more bytes than are taken; the rest of it is not read."""
-    return HttpError(413, "too_large", f"the body is larger than {max_bytes:,} bytes", headers={"connection": "close"})
+def too_large(max_bytes: int, setting: str) -> HttpError:
+    """The refusal of a body of more bytes than `server.<setting>` takes; the rest of it is not read."""
+    return HttpError(
+        413,
+        "too_large",
+        f"the body is larger than {max_bytes:,} bytes",
+        hint=f"send less at once; the server's setting is server.{setting}",
+        headers={"connection": "close"},
+    )
 
 
 def parse_json(body: bytes) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,19 @@ _PLAIN: Mapping[int, tuple[str, str, str]] = {
     405: ("method_not_allowed", "this address does not take this method", "the Allow header lists those it takes"),
     500: ("internal", "something went wrong in the server", "its log says more, under the id in the x-request-id header"),
 }
+_FAULTS: Mapping[str, str] = {
+    "extra_forbidden": "there is no such field",
+    "missing": "it must be given",
+    "model_type": "it must be an object",
+    "model_attributes_type": "it must be an object",
+    "dict_type": "it must be an object",
+    "list_type": "it must be a list",
+    "string_too_short": "it must not be empty",
+}
+"""What pydantic says in the words of Python, in those of JSON."""
+_ALTERNATIVE = re.compile(r"constrained-\w+|str|\w+\[.*\]", re.DOTALL)
+"""What pydantic calls one of several types that a value may have: it stands among the names of fields."""
+
 _OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -130,7 +144,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
+        faults = [f"{_place(fault['loc'])}: {_reason(fault)}" for fault in error.errors()[:5]]
         refusal = InvalidBodyError("; ".join(faults), hint="/docs shows what this address takes")
         refusal.param = _place(error.errors()[0]["loc"]) if faults else None
         return error_response(request.url.path, refusal)
@@ -140,6 +154,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
 
 
+def _reason(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "string_too_short" and fault["ctx"]["min_length"] > 1:
+        return f"it must have at least {fault['ctx']['min_length']} characters"
+    said: str = fault["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    return _FAULTS.get(fault["type"]) or f"{said[:1].lower()}{said[1:]}"
+
+
 def _place(location: tuple[int | str, ...]) -> str:
-    parts = [str(part)[:80] for part in location[:6] if part != "body"]
+    parts = [str(part)[:80] for part in location[:6] if part != "body" and not _ALTERNATIVE.fullmatch(str(part))]
     return ".".join(parts) or str(location[0])

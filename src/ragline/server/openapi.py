@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -15,6 +16,7 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer rl_...`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in a header of its own."},
 }
+_DONE = {"200": "The answer.", "201": "It is made.", "202": "It is accepted, and done in the background."}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 code, pre { font: 14px/1.45 ui-monospace, monospace; background: #f3f3f3; border-radius: 3px; padding: .1em .3em }
@@ -32,15 +34,35 @@ PAGE_POLICY = (
 class DocumentedApp(FastAPI):
     """An application whose OpenAPI document says how to show a key."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._making = threading.Lock()
+        self._document: dict[str, Any] | None = None
+
     def openapi(self) -> dict[str, Any]:
-        """The document, made once."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            document["components"]["securitySchemes"] = _SCHEMES
-            # A server without keys wants none.
-            document["security"] = [*({name: []} for name in _SCHEMES), {}]
-            self.openapi_schema = document
-        return self.openapi_schema
+        """The document, made once. From several threads, too: making it takes the better part of a second."""
+        with self._making:
+            if self._document is None:
+                document = super().openapi()
+                document["components"]["securitySchemes"] = _SCHEMES
+                # A server without keys wants none.
+                document["security"] = [*({name: []} for name in _SCHEMES), {}]
+                _correct(document)
+                self._document = document
+            return self._document
+
+
+def _correct(document: dict[str, Any]) -> None:
+    """Takes out what FastAPI puts in by itself: words that say nothing, and a status that OpenAI's API here does not have."""
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if path.startswith("/v1/"):
+                operation["responses"].pop("422", None)
+            for status, answer in operation["responses"].items():
+                if answer.get("description") == "Successful Response":
+                    answer["description"] = _DONE[status]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -62,7 +84,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[str]:
             tag = (operation.get("tags") or ["other"])[0]
             if tag != group:
                 group = tag
-                yield f"<h2>{escape(tag.capitalize())}</h2>"
+                yield f"<h2>{escape(tag[:1].upper() + tag[1:])}</h2>"
             yield from _operation(document, path, method, operation)
 
 

@@ -117,7 +117,7 @@ async def _receive(request: Request, engine: Engine, settings: ServerSettings, b
             elif isinstance(into, bytearray):
                 fields_bytes += len(piece)
                 if fields_bytes > settings.max_body_bytes:
-                    raise too_large(settings.max_body_bytes)
+                    raise too_large(settings.max_body_bytes, "max_body_bytes")
                 into += piece
             elif into is not None:
                 await into.write(piece)
@@ -165,12 +165,12 @@ def _file_name(part: PartStart) -> str:
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
-        raise too_large(max_bytes)
+        raise too_large(max_bytes, "max_upload_bytes")
     size = 0
     async for piece in request.stream():
         size += len(piece)
         if size > max_bytes:
-            raise too_large(max_bytes)
+            raise too_large(max_bytes, "max_upload_bytes")
         if piece:
             yield piece
 

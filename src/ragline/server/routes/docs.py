@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+import asyncio
+
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from ragline.server.openapi import PAGE_POLICY, page
 from ragline.server.replies import reply
@@ -13,11 +15,15 @@ router = APIRouter()
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
-    return reply(request.app.openapi())
+    return reply(await asyncio.to_thread(request.app.openapi))
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """The same as a page."""
     headers = {"content-security-policy": PAGE_POLICY}
-    return Response(page(request.app.openapi()), media_type="text/html", headers=headers)
+    return Response(await asyncio.to_thread(_page, request.app), media_type="text/html", headers=headers)
+
+
+def _page(app: FastAPI) -> str:
+    return page(app.openapi())
