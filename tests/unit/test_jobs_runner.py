@@ -119,10 +119,11 @@ async def test_a_failure_that_cannot_pass_is_not_tried_again(bench: Bench) -> No
     assert (failed.state, failed.attempts, failed.error, failed.hint) == ("failed", 1, "no such model", "name another")
 
 
-async def test_of_a_batch_that_failed_each_job_is_tried_alone(bench: Bench) -> None:
+@pytest.mark.parametrize("max_attempts", [1, 5])
+async def test_of_a_batch_that_failed_each_job_is_tried_alone(bench: Bench, max_attempts: int) -> None:
     good, bad = await bench.add("good"), await bench.add("bad")
     bench.failures = [InputError("one of them"), None, InputError("this one")]
-    runner = bench.runner()
+    runner = bench.runner(max_attempts=max_attempts)
     while await runner.run_once():
         pass
     assert bench.seen == [["good", "bad"], ["good"], ["bad"]]

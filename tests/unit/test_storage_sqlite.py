@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from ragline.errors import BackendError, CorruptionError, RaglineError
-from ragline.storage.sqlite import SqliteStore
+from ragline.storage.sqlite import SqliteStore, job_rows, key_rows
 from ragline.storage.sqlite.connections import translate
 from ragline.storage.sqlite.store import FILE_NAME
 from ragline.types import Heading, Layout
@@ -41,6 +41,26 @@ async def filled(folder: Path, count: int = 200) -> str:
 def contents(folder: Path) -> bytes:
     """The bytes of all files in a folder."""
     return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_what_is_asked_every_second_takes_no_longer_the_more_was_done(store: SqliteStore) -> None:
+    def plans(connection: apsw.Connection) -> str:
+        asked: list[tuple[str, apsw.Bindings]] = []
+
+        def note(_: apsw.Cursor, sql: str, bindings: apsw.Bindings | None) -> bool:
+            asked.append((sql, bindings or ()))
+            return True
+
+        connection.exec_trace = note
+        try:
+            job_rows.counts(connection, 0.0)
+            key_rows._acts_since(connection, "cache.clear", 0)
+        finally:
+            connection.exec_trace = None
+        return str([connection.execute(f"EXPLAIN QUERY PLAN {sql}", bindings).fetchall() for sql, bindings in asked])
+
+    plan = await store.read(plans)
+    assert all(index in plan for index in ("jobs_open", "jobs_failed", "audit_by_act (act=? AND id>?)")), plan
 
 
 # Group commit

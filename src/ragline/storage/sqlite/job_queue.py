@@ -68,10 +68,10 @@ def claim(
         found = found or query(connection, _READY, bindings)
         if not found:
             return None
-        number, tenant, collection, attempt, _, size_bytes, file_count = found[0]
-        if attempt < max_attempts:
+        number, tenant, collection, attempt, state, size_bytes, file_count = found[0]
+        if attempt < max_attempts or state == "queued":
             break
-        # Only a job whose lease ran out comes here: one that was given back so often has failed there.
+        # Its lease ran out. One that was given back as often failed with others and is begun once more, alone, or has failed there.
         lost = f"the process that worked on it ended {attempt} times before it was done"
         _fail(connection, number, lost, "retry it once the cause is found; the server's log may tell", now)
     numbers = [number]

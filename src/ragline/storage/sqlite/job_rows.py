@@ -167,7 +167,7 @@ def counts(connection: apsw.Connection, now: float) -> JobCounts:
         """,
         (now,),
     )[0]
-    failed = connection.execute("SELECT count(*) FROM jobs WHERE ended_at IS NOT NULL AND state = 'failed'").get
+    failed = connection.execute("SELECT count(*) FROM jobs WHERE state = 'failed'").get
     return JobCounts(queued, running, failed, size_bytes, max(0.0, now - oldest) if oldest is not None else 0.0)
 
 

@@ -198,6 +198,11 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX audit_by_tenant ON audit (tenant, id);
     """,
+    """
+    -- Both are asked for every second, among all that was ever done.
+    CREATE INDEX jobs_failed ON jobs (number) WHERE state = 'failed';
+    CREATE INDEX audit_by_act ON audit (act, id);
+    """,
 )
 
 
