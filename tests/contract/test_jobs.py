@@ -226,6 +226,7 @@ async def test_a_job_is_cancelled_at_once_and_its_worker_commits_nothing_more(st
 async def test_a_document_that_is_deleted_takes_its_waiting_uploads_along(store: Store) -> None:
     one, two = await add(store, "a"), await add(store, "a", "b")
     claimed = await claim(store)
+    assert list(await delete(store, SCOPE, "a", "none")) == ["a"]
     assert list(await delete(store, SCOPE, "a")) == []
     assert (await job(store, one.id)).state == "cancelled"
     with pytest.raises(ConflictError):
@@ -251,7 +252,8 @@ async def test_what_failed_to_become_a_document_is_let_go_of_with_it(store: Stor
 async def test_a_collection_that_is_deleted_takes_its_waiting_uploads_along(store: Store) -> None:
     mine, elsewhere = await add(store, "a"), await add(store, "a", scope=Scope("acme", "elsewhere"))
     async with store.transaction() as transaction:
-        await transaction.delete_scope(SCOPE)
+        assert await transaction.delete_scope(SCOPE)
+        assert not await transaction.delete_scope(SCOPE)
     assert (await job(store, mine.id)).state == "cancelled"
     assert (await job(store, elsewhere.id)).state == "queued"
 

@@ -44,6 +44,19 @@ async def test_each_act_has_its_line_and_what_did_nothing_has_none(tmp_path: Pat
     assert len(told) == 5 and any(line.startswith("document.delete a by ") for line in told)
 
 
+async def test_an_upload_that_is_deleted_before_it_is_done_has_its_line(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        key = await served.key("acme", "admin")
+        runner = served.state.engine._resources.job_runner
+        assert runner is not None
+        await runner.stop()
+        await served.client.post("/api/v1/documents", json={"text": "It waits.", "id": "a"}, headers=key)
+        deleted = [(await served.client.delete("/api/v1/documents/a", headers=key)).status_code for _ in range(2)]
+        assert deleted == [200, 404]
+        lines = (await served.client.get("/api/v1/audit", headers=key)).json()["lines"]
+        assert [line["act"] for line in lines] == ["document.delete", "key.create"]
+
+
 async def test_an_act_whose_client_leaves_is_done_and_written_down_or_neither(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         engine = served.state.engine

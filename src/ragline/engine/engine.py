@@ -204,7 +204,7 @@ class Engine(Questions):
 
     @while_open
     async def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
-        """Deletes documents with everything made from them; returns the ids that were there."""
+        """Deletes documents with everything made from them, and uploads of them that are not done; returns the ids that were there."""
         ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
         scope = self._scope(collection)
         with Measured(self.monitor, "delete") as record:
@@ -231,7 +231,7 @@ class Engine(Questions):
 
     @while_open
     async def delete_collection(self, name: str) -> bool:
-        """Deletes a collection with all its documents; False where there was none."""
+        """Deletes a collection with all its documents, and uploads into it that are not done; False where there was none."""
         async with self._resources.store.transaction() as transaction:
             return await transaction.delete_scope(Scope(self._tenant, name))
 

@@ -186,7 +186,7 @@ class Transaction(Protocol):
         ...
 
     async def delete(self, scope: Scope, ids: Sequence[str]) -> Sequence[str]:
-        """Deletes documents; returns the ids that were there, each once, in the order given.
+        """Deletes documents; returns the ids that were there or on their way, each once, in the order given.
 
         Content is gone, tombstones have none. The files they came from are unknown again, so that they can be
         ingested anew. Files of jobs that were to become these documents, or failed to, are cancelled.
@@ -198,7 +198,7 @@ class Transaction(Protocol):
         ...
 
     async def delete_scope(self, scope: Scope) -> bool:
-        """Deletes a collection with everything in it; False where there was none.
+        """Deletes a collection with everything in it; False where there was none, nor anything on its way into it.
 
         Its LSN goes on rising if it is made again, and its row numbers are not given again. There are no tombstones:
         `oldest_lsn` moves to the new LSN, and views rebuild to nothing. Files of jobs that were to come into it are cancelled.

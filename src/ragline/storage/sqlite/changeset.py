@@ -135,7 +135,7 @@ class Changeset:
 
     def delete(self, scope: Scope, ids: Sequence[str]) -> list[str]:
         """See `Transaction.delete`."""
-        job_rows.cancel_deleted(self._connection, scope, ids, time.time())
+        on_their_way = job_rows.cancel_deleted(self._connection, scope, ids, time.time())
         state = self._state(scope, create=False)
         stored = self._stored(state, ids) if state else {}
         if state and stored:
@@ -146,7 +146,7 @@ class Changeset:
             self._connection.executemany("DELETE FROM files WHERE scope_id = ? AND document_id = ?", ((state.id, key) for key in stored))
             state.version_floor = max(state.version_floor, *(document.version for document in stored.values()))
             state.changed = True
-        return [key for key in dict.fromkeys(ids) if key in stored]
+        return [key for key in dict.fromkeys(ids) if key in stored or key in on_their_way]
 
     def create_scope(self, scope: Scope, model: str, embedder: Mapping[str, str]) -> bool:
         """See `Transaction.create_scope`."""
@@ -158,12 +158,12 @@ class Changeset:
 
     def delete_scope(self, scope: Scope) -> bool:
         """See `Transaction.delete_scope`. Views rebuild, which is cheaper than a tombstone for each row."""
-        job_rows.cancel_deleted(self._connection, scope, None, time.time())
+        on_their_way = job_rows.cancel_deleted(self._connection, scope, None, time.time())
         state = self._state(scope, create=False)
         if state:
             self._connection.execute("DELETE FROM files WHERE scope_id = ?", (state.id,))
         if not state or not state.live:
-            return False
+            return bool(on_their_way)
         highest = self._connection.execute("SELECT coalesce(max(version), 0) FROM documents WHERE scope_id = ?", (state.id,)).get
         self._uncheck(scope, state, [(state.base, state.base + state.next_row)])
         self._connection.execute("DELETE FROM chunks WHERE id >= ? AND id < ?", (state.base, state.base + state.next_row))

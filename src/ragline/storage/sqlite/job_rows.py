@@ -235,28 +235,29 @@ def settle(connection: apsw.Connection, leases: Sequence[Lease], settlements: Se
     end_finished(connection, [lease.job for lease in leases], now)
 
 
-def cancel_deleted(connection: apsw.Connection, scope: Scope, ids: Sequence[str] | None, now: float) -> None:
+def cancel_deleted(connection: apsw.Connection, scope: Scope, ids: Sequence[str] | None, now: float) -> set[str]:
     """Cancels what waits to become one of these documents (None: any of the scope): their deletion was asked for later.
 
-    What failed to become one of them is let go of as well: deleted is deleted.
+    What failed to become one of them is let go of as well: deleted is deleted. Returns the ids of those of which there was something.
     """
     if ids is None:
         found = query(
             connection,
             """
-            SELECT f.number, f.job FROM jobs AS j CROSS JOIN job_files AS f ON f.job = j.number
+            SELECT f.number, f.job, f.document_id FROM jobs AS j CROSS JOIN job_files AS f ON f.job = j.number
             WHERE j.tenant = ? AND j.collection = ? AND f.outcome IN ('pending', 'failed')
             """,
             (scope.tenant, scope.collection),
         )
     else:
         sql = """
-            SELECT f.number, f.job FROM job_files AS f CROSS JOIN jobs AS j ON j.number = f.job
+            SELECT f.number, f.job, f.document_id FROM job_files AS f CROSS JOIN jobs AS j ON j.number = f.job
             WHERE f.document_id = ? AND f.outcome IN ('pending', 'failed') AND j.tenant = ? AND j.collection = ?
             """
         found = [row for id in storable(ids) for row in query(connection, sql, (id, scope.tenant, scope.collection))]
-    set_outcomes(connection, [Settlement(file, "cancelled", _DELETED) for file, _ in found])
-    end_finished(connection, sorted({job for _, job in found}), now)
+    set_outcomes(connection, [Settlement(file, "cancelled", _DELETED) for file, *_ in found])
+    end_finished(connection, sorted({job for _, job, _ in found}), now)
+    return {id for *_, id in found}
 
 
 def set_outcomes(connection: apsw.Connection, settlements: Iterable[Settlement]) -> None:
