@@ -173,7 +173,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(client: httpx2.Clien
     refused(post(client, ("a.txt", b"")), 422, "empty")
     refused(post(client, ("a.txt", b"x"), id=""), 422, "id is empty")
     refused(post(client, ("a.txt", b"x"), metadata="[1]"), 422, "not a JSON object")
-    refused(post(client, ("a.txt", b"x"), metadata="{no"), 400, "not JSON")
+    refused(post(client, ("a.txt", b"x"), metadata="{no"), 400, "metadata is not JSON")
     refused(post(client, ("a.txt", b"x"), metadata='{"x": "\\u0000"}'), 422)
     refused(post(client, ("a.txt", b"x"), metadata="x" * 100_001), 413)
     refused(post(client, ("a.txt", b"x"), colour="red"), 422, "'colour'")

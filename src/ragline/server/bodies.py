@@ -89,13 +89,13 @@ def too_large(max_bytes: int, setting: str) -> HttpError:
     )
 
 
-def parse_json(body: bytes) -> Any:
-    """The value of a JSON text. Raises HttpError, 400, where it is none: JSON has no NaN and no infinity."""
+def parse_json(body: bytes, what: str = "the body") -> Any:
+    """The value of a JSON text, which an error calls `what`. Raises HttpError, 400, where it is none: JSON has no NaN and no infinity."""
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refused)
     except (ValueError, RecursionError) as fault:
         reason = "it is nested too deeply" if isinstance(fault, RecursionError) else str(fault)[:200]
-        raise HttpError(400, "invalid_json", f"the body is not JSON: {reason}", hint="see /docs for what this address takes") from fault
+        raise HttpError(400, "invalid_json", f"{what} is not JSON: {reason}", hint="see /docs for what this address takes") from fault
 
 
 def check_value(value: Any, max_depth: int) -> None:

@@ -207,7 +207,7 @@ def _text(name: str, value: bytearray) -> str:
 def _metadata(text: str | None, settings: ServerSettings) -> dict[str, Any]:
     if text is None:
         return {}
-    value = parse_json(text.encode())
+    value = parse_json(text.encode(), "the field metadata")
     if not isinstance(value, dict):
         raise InputError("the metadata is not a JSON object", hint='send it as {"key": value}')
     check_value(value, settings.max_json_depth)
