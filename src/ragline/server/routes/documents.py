@@ -13,7 +13,7 @@ from ragline.server.access import Asker, TenantEngine
 from ragline.server.audit import audited
 from ragline.server.guarding import GuardedRoute, operation
 from ragline.server.receiving import accept_upload
-from ragline.server.replies import reply
+from ragline.server.replies import long_reply, reply
 from ragline.server.schemas.documents import Accepted, ChunksReply, DocumentShape, DocumentsReply, SeveralAccepted, TextUpload
 from ragline.server.schemas.errors import WITH_BODY
 from ragline.server.schemas.things import Deleted
@@ -96,7 +96,7 @@ async def show_chunks(id: Id, engine: TenantEngine, request: Request, collection
     if _is_part_of_id(request):
         return await _shown(engine, id + _CHUNKS, collection)
     chunks = await engine.chunks(id, collection=collection)
-    return reply({"document_id": id, "chunks": [json_shapes.chunk(each) for each in chunks]})
+    return await long_reply({"document_id": id}, "chunks", chunks, json_shapes.chunk)
 
 
 @router.get("/{id:path}", response_model=DocumentShape, summary="Show a document", **operation("read", 404, 422))
