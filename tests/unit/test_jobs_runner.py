@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,6 +252,17 @@ async def test_files_of_jobs_that_are_done_are_deleted_and_orphans_are_swept(ben
     assert await bench.uploads.sweep(bench.store.jobs, older_than_s=-1) == 2
     assert list(bench.folder.iterdir()) == []
     await unfinished.discard()
+
+
+async def test_what_waits_for_the_rest_of_a_slow_upload_is_not_swept(bench: Bench) -> None:
+    slow = Uploads(bench.folder, lambda name: "", bench.uploads.workers, longest_s=7200)
+    body = slow.receive("first of two")
+    await body.write(b"x" * 100_000)
+    (file,) = bench.folder.iterdir()
+    for hours, swept in ((3, 0), (5, 1)):
+        os.utime(file, (time.time() - hours * 3600,) * 2)
+        assert await slow.sweep(bench.store.jobs) == swept
+    await body.discard()
 
 
 async def test_small_bodies_stay_in_memory_and_discarded_ones_leave_nothing(bench: Bench) -> None:

@@ -137,7 +137,7 @@ class Resources:
             # Threads of their own: who uploads does not wait for what is being embedded.
             upload_workers = Workers("ragline-upload", _UPLOAD_THREADS)
             held.callback(upload_workers.close)
-            self.uploads = Uploads(data_dir / "uploads", safe_suffixes, upload_workers)
+            self.uploads = Uploads(data_dir / "uploads", safe_suffixes, upload_workers, longest_s=self.settings.server.upload_timeout_s)
             self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
 
     async def close(self) -> None:

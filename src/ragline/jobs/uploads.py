@@ -32,12 +32,14 @@ class Uploads:
     Args:
         safe_suffixes: The part of a client's file name by which its format is known, and nothing else of it.
         workers: Threads that wait for the disk.
+        longest_s: How long an upload may take. Its files are nobody's only after twice that: those that came first wait for the last.
     """
 
-    def __init__(self, folder: Path, safe_suffixes: Callable[[str], str], workers: Workers) -> None:
+    def __init__(self, folder: Path, safe_suffixes: Callable[[str], str], workers: Workers, *, longest_s: float = 0.0) -> None:
         self._folder = folder
         self._safe_suffixes = safe_suffixes
         self.workers = workers
+        self._orphan_s = max(ORPHAN_S, 2 * longest_s)
 
     def path(self, name: str) -> Path:
         """Where a file of this folder lies."""
@@ -51,9 +53,9 @@ class Uploads:
         """Deletes files; those that are gone are no error."""
         await self.workers.run(self._remove, names)
 
-    async def sweep(self, jobs: Jobs, *, older_than_s: float = ORPHAN_S) -> int:
-        """Deletes files that no job knows and that were not written to for so long: their process died. How many."""
-        old = await self.workers.run(self._older, time.time() - older_than_s)
+    async def sweep(self, jobs: Jobs, *, older_than_s: float | None = None) -> int:
+        """Deletes files that no job knows and that were not written to for so long, by default for as long as none takes. How many."""
+        old = await self.workers.run(self._older, time.time() - (self._orphan_s if older_than_s is None else older_than_s))
         known = await jobs.known_paths(old) if old else frozenset()
         orphans = [name for name in old if name not in known]
         await self.remove(orphans)
