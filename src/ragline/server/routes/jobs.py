@@ -24,7 +24,10 @@ Id = Annotated[str, Path(min_length=1, max_length=100, description="The job's id
 
 _events = operation("read", 404, 422)
 _events["responses"][200] = {
-    "description": "An event `progress` now and after each change, then one `end`; each has the job as JSON.",
+    "description": (
+        "An event `progress` now and after each change, then one `end`; each has the job as JSON. A stream that ends without `end` is "
+        "to be asked for anew: the server was told to stop."
+    ),
     "content": {
         "text/event-stream": {"schema": {"type": "string"}, "example": 'event: end\ndata: {"id": "job_4f2c", "state": "succeeded"}\n\n'}
     },
