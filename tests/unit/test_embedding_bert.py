@@ -24,7 +24,9 @@ TEXTS = ([2, 3], [2, 7, 9, 4, 31, 3], [2, *range(4, WINDOW + 2), 3])
 
 
 def run(folder: Path, ids: list[int], precision: Precision = "fp32") -> Float32:
-    graph = build_graph(BertConfig.read(folder), SafetensorsFile(folder / "model.safetensors"), precision, weight_bits=int8_weight_bits())
+    graph = build_graph(
+        BertConfig.read(folder), SafetensorsFile(folder / "model.safetensors"), precision, weight_bits=int8_weight_bits(int8_instructions())
+    )
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     vector: Float32 = session.run(None, {"input_ids": np.array([ids], np.int32)})[0][0]
     return vector
@@ -204,7 +206,8 @@ def test_truncated_weights_are_found_and_other_types_refused(tmp_path: Path) -> 
     [
         ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", "avx512_vnni"),
         ("flags : fpu avx2 avx_vnni\n", "avx_vnni"),
-        ("flags : fpu avx2 avx512f\n", None),
+        ("flags : fpu avx2 avx512f\n", "avx2"),
+        ("flags : fpu sse2\n", None),
         ("processor : 0\nFeatures\t: fp asimd asimddp\n", "asimddp"),
         ("Features : fp asimd\n", None),
         ("model name : avx512_vnni\n", None),
@@ -212,6 +215,10 @@ def test_truncated_weights_are_found_and_other_types_refused(tmp_path: Path) -> 
 )
 def test_instructions_for_int8_are_found_in_what_the_system_tells(cpuinfo: str, expected: str | None) -> None:
     assert int8_instructions(cpuinfo) == expected
+
+
+def test_weights_have_eight_bits_only_where_products_are_added_up_in_32() -> None:
+    assert [int8_weight_bits(each) for each in ("avx512_vnni", "amx_int8", "asimddp", "avx2", None)] == [8, 8, 8, 7, 7]
 
 
 def test_auto_takes_int8_only_where_the_processor_has_the_instructions() -> None:

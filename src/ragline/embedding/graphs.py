@@ -10,7 +10,7 @@ from pathlib import Path
 from ragline.embedding.bert_config import BertConfig
 from ragline.embedding.files import write_whole
 from ragline.embedding.models import ModelFolder
-from ragline.embedding.precision import Precision, WeightBits, int8_weight_bits
+from ragline.embedding.precision import Precision, WeightBits, int8_instructions, int8_weight_bits
 from ragline.embedding.weights import open_weights, weights_sha256
 from ragline.errors import CorruptionError
 
@@ -29,7 +29,7 @@ def load_graph(
         InputError: The weights are not those of such a model.
         CorruptionError: A file of the weights is damaged.
     """
-    weight_bits = int8_weight_bits()
+    weight_bits = int8_weight_bits(int8_instructions())
     numbers = "int7" if precision == "int8" and weight_bits == 7 else precision
     parts = (model.weights_sha256, _GRAPH_VERSION, numbers, *config.of_graph)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

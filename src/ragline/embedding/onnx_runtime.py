@@ -94,7 +94,7 @@ class OnnxEmbedder:
         config = replace(config, question_prompt=prefixes.question, passage_prompt=prefixes.passage)
         precision = choose_precision(settings.precision)
         if precision == "int8" and not int8_instructions():
-            announce("This processor lacks 8-bit dot products: int8 is slower here and its vectors are less exact. Use fp32 or auto.")
+            announce("This processor has no instructions for int8: it is slow here. Use fp32 or auto.")
         dimension = choose_dimension(settings.dimension, config.hidden, model, announce)
         return cls(
             model,

@@ -12,14 +12,16 @@ from ragline.errors import SettingsError
 Precision: TypeAlias = Literal["int8", "fp32"]
 WeightBits: TypeAlias = Literal[7, 8]
 
-# Instructions that add up products of 8-bit numbers in 32 bits, as /proc/cpuinfo names them. Without one of them
-# onnxruntime adds up pairs of products in 16 bits on x86, which is slower and overflows, unless the weights have 7 bits.
+# Instructions that add up products of 8-bit numbers in 32 bits, as /proc/cpuinfo names them.
 _X86 = ("avx512_vnni", "avx_vnni", "amx_int8")
 _ARM = ("asimddp", "i8mm")
+# Without one of them onnxruntime adds up pairs of products in 16 bits on x86. That overflows, unless the weights have 7 bits; with
+# these it is still quicker than fp32 where the processor takes 32 of them at a time.
+_WIDE = ("avx2",)
 
 
 def int8_instructions(cpuinfo: str | None = None) -> str | None:
-    """The processor's 8-bit dot-product instructions, by name, or None where it has none or does not tell.
+    """The processor's instructions that make int8 the quicker choice, by name, or None where it has none or does not tell.
 
     Args:
         cpuinfo: Text in the form of Linux's /proc/cpuinfo; None asks this machine.
@@ -36,17 +38,17 @@ def int8_instructions(cpuinfo: str | None = None) -> str | None:
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
             flags = set(value.split())
-            return next((name for name in (*_X86, *_ARM) if name in flags), None)
+            return next((name for name in (*_X86, *_ARM, *_WIDE) if name in flags), None)
     return None
 
 
-def int8_weight_bits() -> WeightBits:
-    """How many bits of an int8 weight this machine can use.
+def int8_weight_bits(instructions: str | None) -> WeightBits:
+    """How many bits of an int8 weight a processor with these instructions can use.
 
     8 where it has dot products. Else 7: the sum of two products with an 8-bit activation then fits 16 bits, 2 x 255 x 63 < 2^15, so
-    that vectors made elsewhere can be searched here, and the other way round.
+    that vectors made elsewhere can be searched here, and the other way round. Source: docs/decisions/0013, with what it costs.
     """
-    return 8 if int8_instructions() else 7
+    return 8 if instructions in (*_X86, *_ARM) else 7
 
 
 def choose_precision(setting: Literal["auto", "int8", "fp32", "fp16"]) -> Precision:

@@ -118,7 +118,7 @@ class EmbeddingSettings(Section):
     precision: Literal["auto", "int8", "fp32", "fp16"] = Field(
         "auto",
         description=(
-            "int8 (onnx): twice as fast, as good on labelled data; auto takes it where the processor has the instructions, else fp32. "
+            "int8 (onnx): up to twice as fast, as good on labelled data; auto takes it where the processor can, else fp32. "
             "fp16: for sentence-transformers on a graphics card, where auto takes it."
         ),
     )
