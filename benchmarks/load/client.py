@@ -131,6 +131,7 @@ class Load:
         self._tally.counted_s = self._ends - self._started - plan.skip_s
         for connection in self._all:
             connection.close()
+        await asyncio.sleep(0)  # in which they are
         return self._tally
 
     def _stop(self) -> None:

@@ -35,24 +35,33 @@ def test_a_summary_tells_answers_from_refusals() -> None:
 
 @pytest.mark.parametrize("rate", [None, 200.0])
 async def test_every_answer_is_read_whole_however_it_is_cut(rate: float | None) -> None:
-    served = 0
+    served, left, all_left = 0, 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal served
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
-            served += 1
-            status = b"200 OK" if served % 2 else b"503 No"
-            for part in (b"HTTP/1.1 " + status + b"\r\nContent-", b"Length: 5\r\n\r\nhe", b"llo"):
-                writer.write(part)
-                await writer.drain()
-                await asyncio.sleep(0)
+        nonlocal served, left
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+                served += 1
+                status = b"200 OK" if served % 2 else b"503 No"
+                for part in (b"HTTP/1.1 " + status + b"\r\nContent-", b"Length: 5\r\n\r\nhe", b"llo"):
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client is done
+        finally:
+            left += 1
+            writer.transport.abort()
+            if left == 3:
+                all_left.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port: Any = server.sockets[0].getsockname()[1]
     load = client.Load(client.Plan("127.0.0.1", port, "/", ['{"query": "ä"}'], connections=3, seconds=0.4, rate=rate, skip_s=0.0))
     tally = await load.run()
     server.close()
+    await asyncio.wait_for(all_left.wait(), 10)
     await asyncio.sleep(0)
     assert abs(tally.statuses[200] - tally.statuses[503]) <= 1 and tally.statuses[200] > 5
     assert len(tally.took_s) == tally.statuses[200] and len(tally.refused_s) == tally.statuses[503]
