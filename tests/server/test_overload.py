@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ragline.server import door
+from ragline.server.budgets import Budgets
 from ragline.settings import CacheSettings, GenerationSettings, LimitsSettings
 from ragline.storage.keys import new_key
 from ragline.types import Document
@@ -80,6 +81,25 @@ async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> N
         assert (await served.client.get("/readyz")).status_code == 200
         await places.aclose()
         assert (await served.client.post("/api/v1/search", json=QUERY)).status_code == 200
+
+
+@pytest.mark.parametrize(("most", "processes", "share"), [(512, 1, 512), (512, 4, 128), (10, 3, 3), (2, 4, 1)])
+def test_processes_share_what_a_server_takes_on_at_once(most: int, processes: int, share: int) -> None:
+    settings = LimitsSettings(max_asking=most, max_searching=most, max_ingesting=most)
+    for admission in Budgets(settings, None, processes=processes).admissions.values():
+        limit, highest = admission.limit, 0
+        for _ in range(40):  # windows of calls that do not slow each other: they let it grow as far as it may
+            crowd = limit.now
+            highest = max(highest, crowd)
+            for _ in range(max(8, crowd)):
+                limit.began(crowd)
+                limit.ended("test", 1.0, crowd)
+        assert highest == share
+
+
+async def test_a_server_knows_with_how_many_processes_it_shares(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits=LimitsSettings(max_asking=4), server={"workers": 4}) as served:
+        assert served.state.budgets.stats()["budgets"]["asking"]["limit"] == 1
 
 
 async def test_uploads_are_of_one_kind_whatever_their_address(tmp_path: Path) -> None:

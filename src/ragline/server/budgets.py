@@ -38,6 +38,7 @@ EFFORTS = (
 """By level: what is left out first costs most for what it gives."""
 
 _FIRST_LIMIT = 16
+_LOWEST_LIMIT = 2
 _REMEMBERED = 512
 _TELL_EVERY_S = 5.0
 
@@ -47,19 +48,22 @@ _log = logging.getLogger("ragline.server")
 class Budgets:
     """One for each process. Rates hold for all processes that serve one data folder; limits find their own size in each.
 
+    The highest that a limit may come to is a process's share of what is set, so that together they keep to it.
+
     Attributes:
         refusals: How long each took, from the reading of a request's head.
 
     Args:
         folder: The data folder; None where rates hold for this process alone.
+        processes: How many serve beside each other, this one included.
     """
 
-    def __init__(self, settings: LimitsSettings, folder: Path | None) -> None:
+    def __init__(self, settings: LimitsSettings, folder: Path | None, *, processes: int = 1) -> None:
         self._settings = settings
         self._folder = folder
         self._rates: LocalRates | SharedRates | None = None
         self.admissions = {
-            name: Admission(name, AdaptiveLimit(_FIRST_LIMIT, highest=most))
+            name: Admission(name, _limit(most, processes))
             for name, most in (
                 ("searching", settings.max_searching),
                 ("asking", settings.max_asking),
@@ -145,3 +149,9 @@ class Budgets:
         if self._rates is not None:
             self._rates.close()
             self._rates = None
+
+
+def _limit(most: int, processes: int) -> AdaptiveLimit:
+    """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
+    share = max(1, most // processes)
+    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share), highest=share)

@@ -38,7 +38,7 @@ class ServerState:
 
     def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
         self.settings = settings
-        self.budgets = Budgets(settings.limits, settings.data_dir)
+        self.budgets = Budgets(settings.limits, settings.data_dir, processes=settings.server.workers)
         self.requests = RequestCounts(self.budgets)
         self.key_uses = KeyUses()
         self.under_way: set[asyncio.Task[Any]] = set()

@@ -25,7 +25,8 @@ class LimitsSettings(Section):
         ge=2,
         le=10_000,
         description=(
-            "The most searches and embeddings at once in a process. How many it really is adapts: as many as do not slow each other."
+            "The most searches and embeddings at once in the whole server: each of server.workers processes has its share, of one at least. "
+            "How many it really is adapts: as many as do not slow each other."
         ),
     )
     max_asking: Whole = Field(512, ge=2, le=10_000, description="The same for questions, which may wait for a language model.")
