@@ -223,6 +223,23 @@ async def test_a_job_is_cancelled_at_once_and_its_worker_commits_nothing_more(st
         await store.jobs.cancel(SCOPE.tenant, done.id)
 
 
+async def test_a_job_that_is_cancelled_after_a_file_of_it_failed_has_failed_and_can_be_retried(store: Store) -> None:
+    accepted = await add(store, "bad", "waits")
+    claimed = await claim(store)
+    async with store.transaction() as transaction:
+        await transaction.settle(claimed.leases, [Settlement(claimed.files[0].number, "failed", "no text")])
+    cancelled = await store.jobs.cancel(SCOPE.tenant, accepted.id)
+    assert cancelled.state == "failed" and cancelled.ended_at is not None
+    assert [each.outcome for each in cancelled.files] == ["failed", "cancelled"]
+    with pytest.raises(ConflictError):
+        await settle(store, claimed)
+    await store.jobs.retry(SCOPE.tenant, accepted.id)
+    again = await claim(store)
+    assert [each.document_id for each in again.files] == ["bad"]
+    await settle(store, again)
+    assert (await job(store, accepted.id)).state == "cancelled"
+
+
 async def test_a_document_that_is_deleted_takes_its_waiting_uploads_along(store: Store) -> None:
     one, two = await add(store, "a"), await add(store, "a", "b")
     claimed = await claim(store)

@@ -217,6 +217,8 @@ class Jobs(Protocol):
     async def cancel(self, tenant: str, id: str) -> Job:
         """Cancels what is pending in a job; what was done stays. A job that was cancelled before is given as it is.
 
+        One in which a file has failed already is "failed" from then on: that file can be retried.
+
         Raises:
             NotFoundError: The tenant has no such job.
             ConflictError: It has ended otherwise.

@@ -180,7 +180,7 @@ def cancel(connection: apsw.Connection, tenant: str, id: str, now: float) -> Job
         number = _number(connection, id)
         pending = query(connection, "SELECT number FROM job_files WHERE job = ? AND outcome = 'pending'", (number,))
         set_outcomes(connection, [Settlement(file, "cancelled", "the job was cancelled") for (file,) in pending])
-        connection.execute("UPDATE jobs SET state = 'cancelled', ended_at = ?, owner = '' WHERE number = ?", (now, number))
+        end_finished(connection, [number], now)
     return _found(connection, tenant, id)
 
 
