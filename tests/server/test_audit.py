@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ragline.engine import Engine
+from ragline.server import clearing
 from ragline.types import Document
+from tests.embedders import HashEmbedder
 from tests.server.raw import Exchange
 from tests.server.serving import serving
 
@@ -55,6 +58,54 @@ async def test_an_upload_that_is_deleted_before_it_is_done_has_its_line(tmp_path
         assert deleted == [200, 404]
         lines = (await served.client.get("/api/v1/audit", headers=key)).json()["lines"]
         assert [line["act"] for line in lines] == ["document.delete", "key.create"]
+
+
+async def test_a_job_that_is_cancelled_or_retried_has_its_line(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        key = await served.key("acme", "admin")
+        runner = served.state.engine._resources.job_runner
+        assert runner is not None
+        await runner.stop()
+        jobs = served.state.engine.store.jobs
+        waits, failed = [
+            (await served.client.post("/api/v1/documents", json={"text": text}, headers=key)).json()["job_id"] for text in ("one", "two")
+        ]
+        for _ in range(2):
+            assert (await served.client.delete(f"/api/v1/jobs/{waits}", headers=key)).json()["state"] == "cancelled"
+        claimed = await jobs.claim("test", now=3e9, lease_s=60, max_files=1, max_bytes=1000, max_attempts=3)
+        assert claimed is not None
+        await jobs.fail(claimed.leases, error="down", hint="later")
+        statuses = [(await served.client.post(f"/api/v1/jobs/{failed}/retry", headers=key)).status_code for _ in range(2)]
+        assert statuses == [202, 409]
+        assert (await served.client.delete("/api/v1/jobs/none", headers=key)).status_code == 404
+        lines = (await served.client.get("/api/v1/audit", headers=key)).json()["lines"]
+        assert [(line["act"], line["target"]) for line in lines[:-1]] == [("job.retry", failed), ("job.cancel", waits)]
+
+
+async def test_a_failure_does_not_end_the_clearing_of_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clearing, "_LOOK_EVERY_S", 0.01)
+    async with Engine.open(tmp_path, embedder=HashEmbedder()) as engine:
+        cleared, fails = asyncio.Event(), ["at first"]
+
+        async def clear(self: Engine) -> None:
+            if fails:
+                raise RuntimeError(f"broken {fails.pop()}")
+            cleared.set()
+
+        monkeypatch.setattr(Engine, "clear_cache", clear)
+        logging.getLogger("ragline").addHandler(caplog.handler)
+        following = asyncio.create_task(clearing.follow_clears(engine))
+        try:
+            async with asyncio.timeout(10):
+                while not cleared.is_set():  # what was cleared before it began is not its business
+                    await engine.store.keys.audit("acme", "test", clearing.CLEAR_CACHE, "acme")
+                    await asyncio.sleep(0.02)
+        finally:
+            following.cancel()
+            logging.getLogger("ragline").removeHandler(caplog.handler)
+    assert any(record.exc_info and "broken at first" in str(record.exc_info[1]) for record in caplog.records)
 
 
 async def test_an_act_whose_client_leaves_is_done_and_written_down_or_neither(tmp_path: Path) -> None:

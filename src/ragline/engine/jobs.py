@@ -120,7 +120,7 @@ class EngineJobs:
             return await self._resources.store.jobs.list(self._tenant, state=state, after=after, limit=limit)
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancels what is not done yet of a job; what was done stays. Where a file has failed before, the job has failed, and can be retried.
+        """Cancels what is not done yet of a job; what was done stays. Where a file failed before, the job has failed, and can be retried.
 
         Raises:
             NotFoundError: There is no such job.

@@ -19,16 +19,21 @@ _log = logging.getLogger("ragline.server")
 async def follow_clears(engine: Engine) -> None:
     """Clears a tenant's cache here when any process was told to, for ever: each has a cache of its own."""
     keys = engine.store.keys
-    newest = await keys.acts_since(CLEAR_CACHE, None)
-    seen, version = newest[0].id if newest else 0, engine.store.version()
+    seen: int | None = None
+    version = 0
     while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
         try:
-            if version == (now := engine.store.version()):
-                continue
-            for line in await keys.acts_since(CLEAR_CACHE, seen):
-                await engine.tenant(line.tenant).clear_cache()
-                seen = line.id
-            version = now
+            now = engine.store.version()
+            if seen is None:
+                newest = await keys.acts_since(CLEAR_CACHE, None)
+                seen, version = newest[0].id if newest else 0, now
+            elif version != now:
+                for line in await keys.acts_since(CLEAR_CACHE, seen):
+                    await engine.tenant(line.tenant).clear_cache()
+                    seen = line.id
+                version = now
         except RaglineError as failure:
             _log.warning("the audit cannot be read: %s", failure.message)
+        except Exception:  # nobody would see it end before the server does, and caches would not be cleared any more
+            _log.exception("the caches were not cleared here; it is tried again")
+        await asyncio.sleep(_LOOK_EVERY_S)

@@ -25,7 +25,7 @@ class LimitsSettings(Section):
         ge=2,
         le=10_000,
         description=(
-            "The most searches and embeddings at once in the whole server: each of server.workers processes has its share, of one at least. "
+            "The most searches and embeddings at once in the whole server: each of server.workers processes has its share, one at least. "
             "How many it really is adapts: as many as do not slow each other."
         ),
     )

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from ragline import json_shapes
 from ragline.engine import Engine
-from ragline.server.access import TenantEngine
+from ragline.server.access import Asker, TenantEngine
+from ragline.server.audit import audited
 from ragline.server.guarding import GuardedRoute, operation
 from ragline.server.replies import reply
 from ragline.server.schemas.documents import JobShape, JobsReply, State
@@ -62,15 +63,19 @@ async def follow_job(id: Id, engine: TenantEngine, request: Request) -> Response
 
 
 @router.delete("/{id}", response_model=JobShape, summary="Cancel a job", **operation("write", 404, 409, 422))
-async def cancel_job(id: Id, engine: TenantEngine) -> Response:
-    """Cancels what is not done yet of a job; what was done stays."""
-    return reply(json_shapes.job(await engine.jobs.cancel(id)))
+async def cancel_job(id: Id, engine: TenantEngine, asker: Asker) -> Response:
+    """Cancels what is not done yet of a job; what was done stays. Where a file failed before, the job has failed, and can be retried."""
+    job = await engine.jobs.get(id)
+    if job.state != "cancelled":
+        job = await audited(asker, "job.cancel", id, engine.jobs.cancel(id), collection=job.collection)
+    return reply(json_shapes.job(job))
 
 
 @router.post("/{id}/retry", response_model=JobShape, status_code=202, summary="Retry a job", **operation("write", 404, 409, 422))
-async def retry_job(id: Id, engine: TenantEngine) -> Response:
+async def retry_job(id: Id, engine: TenantEngine, asker: Asker) -> Response:
     """Queues a failed job again, with the files that failed. One whose document was uploaded again since is cancelled."""
-    return reply(json_shapes.job(await engine.jobs.retry(id)), 202)
+    job = await audited(asker, "job.retry", id, engine.jobs.retry(id))
+    return reply(json_shapes.job(job), 202)
 
 
 async def _updates(engine: Engine, id: str) -> AsyncGenerator[bytes, None]:
