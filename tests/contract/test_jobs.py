@@ -314,6 +314,10 @@ async def test_more_than_may_wait_is_refused(store: Store) -> None:
     assert refused.value.retry_after_s is not None and 1 <= refused.value.retry_after_s <= 60
     with pytest.raises(OverloadedError):
         await store.jobs.add(NewJob(SCOPE, [file("d", b"x" * 9_999)]), max_jobs=1000, max_bytes=10_000)
+    await store.jobs.must_have_room(SCOPE.tenant, 4, max_jobs=3, max_bytes=10_000)
+    for size_bytes, max_jobs in ((4, 2), (9_999, 3)):
+        with pytest.raises(OverloadedError):
+            await store.jobs.must_have_room(SCOPE.tenant, size_bytes, max_jobs=max_jobs, max_bytes=10_000)
     counted = await store.jobs.counts()
     assert (counted.queued, counted.running, counted.queued_bytes) == (2, 0, 8) and counted.oldest_queued_s >= 0
 

@@ -98,6 +98,14 @@ class EngineJobs:
             self.start()
             return job
 
+    async def must_have_room(self, size_bytes: int, *, idempotency_key: str | None = None) -> None:
+        """Raises OverloadedError where `accept` would for so many bytes: to be asked before they are received."""
+        limits = self._resources.settings.jobs
+        with self._resources.in_use():
+            await self._resources.store.jobs.must_have_room(
+                self._tenant, size_bytes, idempotency_key=idempotency_key, max_jobs=limits.max_queued, max_bytes=limits.max_queued_bytes
+            )
+
     def receive(self, name: str) -> Body:
         """A body that comes in pieces, for `accept`."""
         return self._resources.uploads.receive(name)

@@ -120,6 +120,12 @@ def error_body(path: str, status: int, error: RaglineError) -> bytes:
     return json.dumps(shape).encode()
 
 
+def refused_unread(full: OverloadedError) -> HttpError:
+    """The refusal of a body that is not read: its connection ends, for the rest of it would come all the same."""
+    headers = {"connection": "close", **({} if full.retry_after_s is None else {"retry-after": str(math.ceil(full.retry_after_s))})}
+    return HttpError(503, full.code, full.message, hint=full.hint, headers=headers)
+
+
 def internal_error() -> HttpError:
     """What a client sees of a fault of ours."""
     return plain_error(500)

@@ -16,13 +16,15 @@ from starlette.requests import ClientDisconnect
 
 from ragline.engine import Engine
 from ragline.engine.jobs import discard, new_file
-from ragline.errors import InputError
+from ragline.errors import InputError, OverloadedError
 from ragline.jobs.uploads import Body
 from ragline.reading.parsing import formats
 from ragline.server.bodies import check_value, must_not_be_packed, parse_json, read_json, too_large
-from ragline.server.errors import HttpError
+from ragline.server.errors import HttpError, refused_unread
 from ragline.server.multipart import PartStart, form_pieces
+from ragline.server.reception import Arrival
 from ragline.server.schemas.documents import TextUpload
+from ragline.server.state import ServerState
 from ragline.settings import ServerSettings
 from ragline.storage.jobs import Job, NewFile
 
@@ -38,7 +40,7 @@ class _Form:
     files: list[tuple[str, Body]] = field(default_factory=list)
 
 
-async def accept_upload(request: Request, engine: Engine, settings: ServerSettings, *, id: str | None = None) -> Job:
+async def accept_upload(request: Request, engine: Engine, state: ServerState, *, id: str | None = None) -> Job:
     """Receives an upload, a form or JSON, and accepts it as a job.
 
     Args:
@@ -46,22 +48,34 @@ async def accept_upload(request: Request, engine: Engine, settings: ServerSettin
 
     Raises:
         HttpError: 400 for a body that cannot be understood, 408 for one too slow, 413 for one too large or of too many files, 415
-            for a type that is not read.
+            for a type that is not read, 503 where too much is being received or waits already: then the body is not read any further.
         InputError: A field that cannot be taken.
         ConflictError: The idempotency key was used for another request.
         OverloadedError: Too much is waiting already.
     """
-    key = _idempotency_key(request)
+    settings, key = state.settings.server, _idempotency_key(request)
+    is_form = _media_type(request) == "multipart/form-data"
+    most_bytes, setting = (settings.max_upload_bytes, "max_upload_bytes") if is_form else (settings.max_body_bytes, "max_body_bytes")
+    announced = _announced_bytes(request)
+    if announced is not None and announced > most_bytes:
+        raise too_large(most_bytes, setting)
+    if announced is None and not is_form:
+        announced = most_bytes  # it is small, and kept in memory
     bodies: list[Body] = []
-    try:
-        if _media_type(request) == "multipart/form-data":
-            files, collection = await _form_files(request, engine, settings, id, bodies)
-        else:
-            files, collection = await _json_file(request, engine, settings, id, bodies)
-    except BaseException:
-        await discard(bodies)
-        raise
-    return await engine.jobs.accept(files, bodies, collection=collection, idempotency_key=key)
+    with state.reception.begin(announced or 0) as arrival:  # until a job counts them, or they are gone
+        try:
+            await engine.jobs.must_have_room(announced or 0, idempotency_key=key)
+        except OverloadedError as full:
+            raise refused_unread(full) from full
+        try:
+            if is_form:
+                files, collection = await _form_files(request, engine, settings, id, bodies, arrival)
+            else:
+                files, collection = await _json_file(request, engine, settings, id, bodies)
+        except BaseException:
+            await discard(bodies)
+            raise
+        return await engine.jobs.accept(files, bodies, collection=collection, idempotency_key=key)
 
 
 async def _json_file(
@@ -83,12 +97,12 @@ async def _json_file(
 
 
 async def _form_files(
-    request: Request, engine: Engine, settings: ServerSettings, id: str | None, bodies: MutableSequence[Body]
+    request: Request, engine: Engine, settings: ServerSettings, id: str | None, bodies: MutableSequence[Body], arrival: Arrival
 ) -> tuple[list[NewFile], str | None]:
     must_not_be_packed(request)
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
-            form = await _receive(request, engine, settings, bodies)
+            form = await _receive(request, engine, settings, bodies, arrival)
     except TimeoutError:
         raise HttpError(408, "body_timeout", "the upload did not arrive in time", headers={"connection": "close"}) from None
     except ClientDisconnect:
@@ -105,12 +119,13 @@ async def _form_files(
     return files, texts.get("collection")
 
 
-async def _receive(request: Request, engine: Engine, settings: ServerSettings, bodies: MutableSequence[Body]) -> _Form:
+async def _receive(request: Request, engine: Engine, settings: ServerSettings, bodies: MutableSequence[Body], arrival: Arrival) -> _Form:
     """Takes the form apart while it comes: files go to the disk, fields are kept."""
     form = _Form()
     into: Body | bytearray | None = None
     fields_bytes = 0
-    async with aclosing(form_pieces(request.headers["content-type"], _limited(request, settings.max_upload_bytes))) as pieces:
+    pieces_in = _limited(request, settings.max_upload_bytes, arrival)
+    async with aclosing(form_pieces(request.headers["content-type"], pieces_in)) as pieces:
         async for piece in pieces:
             if isinstance(piece, PartStart):
                 into = _begin(piece, form, engine, settings, bodies)
@@ -162,15 +177,18 @@ def _file_name(part: PartStart) -> str:
     raise HttpError(415, "unsupported_media_type", f"{name[:100]!r} is of a type that is not read", hint=formats.HINT)
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+def _announced_bytes(request: Request) -> int | None:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > max_bytes:
-        raise too_large(max_bytes, "max_upload_bytes")
+    return int(announced[:20]) if announced.isdecimal() else None
+
+
+async def _limited(request: Request, max_bytes: int, arrival: Arrival) -> AsyncIterator[bytes]:
     size = 0
     async for piece in request.stream():
         size += len(piece)
         if size > max_bytes:
             raise too_large(max_bytes, "max_upload_bytes")
+        arrival.came(len(piece))
         if piece:
             yield piece
 

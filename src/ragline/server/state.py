@@ -15,6 +15,7 @@ from ragline.server.budgets import Budgets
 from ragline.server.clearing import follow_clears
 from ragline.server.key_uses import KeyUses
 from ragline.server.metrics import RequestCounts
+from ragline.server.reception import Reception
 from ragline.server.shared_figures import SharedFigures
 from ragline.settings import Settings
 from ragline.storage.keys import Keys
@@ -29,6 +30,7 @@ class ServerState:
 
     Attributes:
         budgets: What is taken on at once, and how often.
+        reception: The uploads that are being received.
         requests: How many requests there were, and how long they took.
         key_uses: When keys were last used.
         under_way: What was begun and goes on whoever leaves; it is waited for before the engine closes.
@@ -39,6 +41,8 @@ class ServerState:
     def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
         self.settings = settings
         self.budgets = Budgets(settings.limits, settings.data_dir, processes=settings.server.workers)
+        serving = settings.server
+        self.reception = Reception(serving.max_receiving, max(serving.max_receiving_bytes, serving.max_upload_bytes))
         self.requests = RequestCounts(self.budgets)
         self.key_uses = KeyUses()
         self.under_way: set[asyncio.Task[Any]] = set()

@@ -61,6 +61,19 @@ class ServerSettings(Section):
     max_body_bytes: Positive = Field(1024**2, description="The largest JSON body.")
     max_upload_bytes: Positive = Field(256 * 1024**2, description="The largest upload, all its files together.")
     max_upload_files: Whole = Field(100, ge=1, le=10_000, description="The most files in one upload.")
+    max_receiving: Whole = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="The most uploads that a process receives at once; further ones are refused until some are there.",
+    )
+    max_receiving_bytes: Positive = Field(
+        4 * 1024**3,
+        description=(
+            "How many bytes the uploads that a process receives may have together, announced or come; they lie on the disk before "
+            "jobs.max_queued_bytes counts them. Less than max_upload_bytes counts as that."
+        ),
+    )
     upload_timeout_s: Seconds = Field(600.0, description="How long an upload may take to arrive.")
     max_json_depth: Whole = Field(32, ge=4, le=100, description="How deep lists and objects of a JSON body may stand in each other.")
     body_timeout_s: Seconds = Field(30.0, description="How long a JSON body may take to arrive.")

@@ -171,6 +171,12 @@ class Jobs(Protocol):
         """
         ...
 
+    async def must_have_room(
+        self, tenant: str, size_bytes: int, *, idempotency_key: str | None = None, max_jobs: int, max_bytes: int
+    ) -> None:
+        """Raises OverloadedError where `add` would for a job of so many bytes; not for one that was sent before under its key."""
+        ...
+
     async def get(self, tenant: str, id: str) -> Job | None:
         """A job with its files, or None where the tenant has none of this id."""
         ...

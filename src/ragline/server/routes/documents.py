@@ -72,7 +72,7 @@ async def upload(request: Request, engine: TenantEngine) -> Response:
     A document whose id is there already is replaced whole; the same again is no work. Uploads of one document are done in the order in
     which they were accepted.
     """
-    job = await accept_upload(request, engine, state_of(request).settings.server)
+    job = await accept_upload(request, engine, state_of(request))
     return _accepted(job)
 
 
@@ -108,7 +108,7 @@ async def show_document(id: Id, engine: TenantEngine, collection: Collection = N
 @router.put("/{id:path}", response_model=Accepted, status_code=202, summary="Replace a document", **_upload(several=False))
 async def replace_document(id: Id, request: Request, engine: TenantEngine) -> Response:
     """Accepts one file (a form) or a text (JSON) under this id, as an upload. Until it is ingested, what was there is found."""
-    job = await accept_upload(request, engine, state_of(request).settings.server, id=id)
+    job = await accept_upload(request, engine, state_of(request), id=id)
     return _accepted(job)
 
 

@@ -45,15 +45,7 @@ def add(connection: apsw.Connection, job: NewJob, max_jobs: int, max_bytes: int,
                     f"the idempotency key {job.idempotency_key!r} was used for another request", hint="give each request a key of its own"
                 )
             return _found(connection, job.scope.tenant, id), False
-    jobs, waiting_bytes = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at IS NULL")[0]
-    if jobs >= max_jobs or (waiting_bytes and waiting_bytes + size_bytes > max_bytes):
-        done = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at > ?", (now - _RATE_S,))[0]
-        over = (jobs + 1 - max_jobs, waiting_bytes + size_bytes - max_bytes)
-        raise OverloadedError(
-            f"{jobs:,} uploads of {waiting_bytes:,} bytes are waiting to be worked on",
-            hint="wait until some are done, or raise jobs.max_queued and jobs.max_queued_bytes",
-            retry_after_s=_until_room_s(over, done),
-        )
+    _must_have_room(connection, size_bytes, max_jobs, max_bytes, now)
     id = f"job_{secrets.token_hex(12)}"
     number = connection.execute(
         """
@@ -84,6 +76,27 @@ def add(connection: apsw.Connection, job: NewJob, max_jobs: int, max_bytes: int,
         if file.body is not None:
             connection.execute("INSERT INTO job_bodies (file, body) VALUES (?, ?)", (file_number, file.body))
     return _found(connection, job.scope.tenant, id), True
+
+
+def must_have_room(
+    connection: apsw.Connection, tenant: str, idempotency_key: str | None, size_bytes: int, max_jobs: int, max_bytes: int, now: float
+) -> None:
+    """See `Jobs.must_have_room`."""
+    sql = "SELECT 1 FROM jobs WHERE tenant = ? AND idempotency_key = ?"
+    if idempotency_key is None or not query(connection, sql, (tenant, idempotency_key)):
+        _must_have_room(connection, size_bytes, max_jobs, max_bytes, now)
+
+
+def _must_have_room(connection: apsw.Connection, size_bytes: int, max_jobs: int, max_bytes: int, now: float) -> None:
+    jobs, waiting_bytes = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at IS NULL")[0]
+    if jobs >= max_jobs or (waiting_bytes and waiting_bytes + size_bytes > max_bytes):
+        done = query(connection, "SELECT count(*), coalesce(sum(size_bytes), 0) FROM jobs WHERE ended_at > ?", (now - _RATE_S,))[0]
+        over = (jobs + 1 - max_jobs, waiting_bytes + size_bytes - max_bytes)
+        raise OverloadedError(
+            f"{jobs:,} uploads of {waiting_bytes:,} bytes are waiting to be worked on",
+            hint="wait until some are done, or raise jobs.max_queued and jobs.max_queued_bytes",
+            retry_after_s=_until_room_s(over, done),
+        )
 
 
 def _until_room_s(over: Sequence[int], done: Sequence[int]) -> float:

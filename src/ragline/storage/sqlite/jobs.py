@@ -38,6 +38,12 @@ class SqliteJobs:
         """Accepts a job; returns it, and whether it is new."""
         return await self._change(job_rows.add, job, max_jobs, max_bytes, self._clock())
 
+    async def must_have_room(
+        self, tenant: str, size_bytes: int, *, idempotency_key: str | None = None, max_jobs: int, max_bytes: int
+    ) -> None:
+        """Raises OverloadedError where a job of so many bytes would not be accepted."""
+        await self._read(job_rows.must_have_room, tenant, idempotency_key, size_bytes, max_jobs, max_bytes, self._clock())
+
     async def get(self, tenant: str, id: str) -> Job | None:
         """A job with its files, or None where the tenant has none of this id."""
         return await self._read(job_rows.seen, tenant, id)
