@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,29 @@ async def test_a_batch_whose_client_leaves_ends_too(tmp_path: Path) -> None:
         await asyncio.wait_for(slow.began.wait(), 10)
         exchange.leave.set()
         await asyncio.wait_for(exchange.task, 10)
-        assert slow.under_way == 0
+        assert slow.under_way == 0 and served.state.budgets.admissions["asking"].in_flight == 0
+
+
+@pytest.mark.parametrize(("free", "at_once"), [(16, 4), (3, 3), (1, 1)])
+async def test_a_batch_takes_a_place_for_each_question_that_it_answers_at_once(tmp_path: Path, free: int, at_once: int) -> None:
+    slow = Slow()
+    async with serving(tmp_path, generator=slow) as served, AsyncExitStack() as places:
+        await filled(served)
+        asking = served.state.budgets.admissions["asking"]
+        while asking.limit.now - asking.in_flight > free:
+            await places.enter_async_context(await asking.enter("test"))
+        others = asking.in_flight
+        body = json.dumps({"queries": [{"query": f"{word} ferry dogs"} for word in ("when", "who", "why", "where", "how")]}).encode()
+        exchange = Exchange(served.app, "POST", "/api/v1/query/batch", JSON, body)
+        for _ in range(2000):
+            if slow.under_way == at_once:
+                break
+            await asyncio.sleep(0.005)
+        assert asking.in_flight - others == at_once
+        slow.go_on.set()
+        await asyncio.wait_for(exchange.task, 10)
+        assert [result["answer"] for result in json.loads(exchange.body)["results"]] == ["Nine"] * 5
+        assert asking.in_flight == others and slow.under_way == 0
 
 
 async def test_who_asks_the_same_gets_an_answer_when_the_first_has_left(tmp_path: Path) -> None:

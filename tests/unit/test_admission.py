@@ -53,6 +53,37 @@ def test_who_waits_in_vain_is_refused_and_told_when_to_come_back() -> None:
     run_in_virtual_time(scene())
 
 
+def test_more_of_a_call_comes_in_only_where_nobody_waits() -> None:
+    async def scene() -> None:
+        door = admission(2)
+        first, more = await door.enter("a"), door.enter_now("a")
+        assert more is not None and door.in_flight == 2 and door.enter_now("a") is None
+        waiting = asyncio.create_task(door.enter("a"))
+        await asyncio.sleep(0)
+        more.leave()
+        assert door.enter_now("a") is None, "who waited has it"
+        first.leave()
+        (await waiting).leave()
+        assert door.in_flight == 0
+
+    run_in_virtual_time(scene())
+
+
+def test_of_calls_that_share_a_place_each_says_how_long_it_took() -> None:
+    async def scene() -> None:
+        door = admission(16)
+        for parts in (1, 9):
+            place = await door.enter("a")
+            for number in range(parts):
+                await asyncio.sleep(0.1)
+                place.part_ended("a" if number != 3 else None)
+            await asyncio.sleep(5)
+            place.leave()
+        assert door.limit.base_s("a") == pytest.approx(0.1) and door.served == 2
+
+    run_in_virtual_time(scene())
+
+
 def test_a_queue_has_an_end() -> None:
     async def scene() -> None:
         door = admission(1, most_waiting=2)

@@ -116,6 +116,10 @@ class Admission:
             raise self._refusal()
         return admitted
 
+    def enter_now(self, kind: str) -> Place | None:
+        """A place inside where one is free and nobody waits for it, else None: for more of a call that is in already."""
+        return self._let_in(kind) if not self.waiting and self._in_flight < self.limit.now else None
+
     def must_not_be_full(self, kind: str) -> None:
         """Raises OverloadedError where `enter` would at once: to be asked before more is done for a call that will not be let in."""
         if self.waiting or self._in_flight >= self.limit.now:
@@ -144,8 +148,16 @@ class Admission:
         if counts:
             self.served += 1
             self._passed.add()
-            self.limit.ended(place.kind, self._clock() - place._since, place._crowd)
+            if not place._in_parts:
+                self.limit.ended(place.kind, self._clock() - place._since, place._crowd)
         self._call_next()
+
+    def _part_ended(self, place: Place, kind: str | None) -> None:
+        now = self._clock()
+        if kind is not None:
+            self.limit.ended(kind, now - place._since, place._crowd)
+        self.limit.began(self._in_flight)
+        place._since, place._crowd, place._in_parts = now, self._in_flight, True
 
     def _call_next(self) -> None:
         while self._queue and self._in_flight < self.limit.now:
@@ -208,19 +220,29 @@ class Place:
         kind: May still change: what a call turned out to be.
     """
 
-    __slots__ = ("_admission", "_crowd", "_since", "kind")
+    __slots__ = ("_admission", "_crowd", "_in_parts", "_since", "kind")
 
     def __init__(self, admission: Admission, kind: str, since: float, crowd: int) -> None:
         self._admission: Admission | None = admission
         self.kind = kind
         self._since = since
         self._crowd = crowd
+        self._in_parts = False
 
     async def __aenter__(self) -> Place:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.leave(counts=kind is None)
+
+    def part_ended(self, kind: str | None) -> None:
+        """One of several calls that are done here one after the other has ended. How long they take together says nothing then.
+
+        Args:
+            kind: What it was; None where how long it took says nothing either.
+        """
+        if self._admission is not None:
+            self._admission._part_ended(self, kind)
 
     def leave(self, *, counts: bool = True) -> None:
         """Frees the place.

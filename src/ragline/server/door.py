@@ -44,8 +44,25 @@ class Visit:
 
     def turned_out(self, what: str) -> None:
         """Names what came of it, in the words of `Answer.cache`: how long a known answer takes says nothing of others."""
-        if self._place is not None and what not in ("miss", "off"):
-            self._place.kind = f"{self._kind} {what}"
+        if self._place is not None:
+            self._place.kind = self._kind_of(what)
+
+    def part_turned_out(self, what: str | None) -> None:
+        """The same of one of several questions that are answered in this place one after the other; None of one that failed."""
+        if self._place is not None:
+            self._place.part_ended(None if what is None else self._kind_of(what))
+
+    def beside(self) -> Visit | None:
+        """A further place of its own, for what of this request can be done at the same time, where one is free now. Leave it."""
+        place = self._admission.enter_now(self._kind)
+        if place is None:
+            return None
+        beside = Visit(self._admission, self._kind, self.effort)
+        beside._place = place
+        return beside
+
+    def _kind_of(self, what: str) -> str:
+        return self._kind if what in ("miss", "off") else f"{self._kind} {what}"
 
     async def enter(self) -> None:
         """Waits for a place. Raises OverloadedError where there is none soon enough."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -26,6 +27,7 @@ from ragline.types import StreamEvent, Turn
 router = APIRouter(prefix="/api/v1", route_class=GuardedRoute, tags=["asking"])
 
 _BATCH_PARALLEL = 4
+"""So many questions of a batch at once, at most."""
 _EVENT = {
     "type": "object",
     "description": "Each event; its data is JSON.",
@@ -64,18 +66,47 @@ async def query_batch(body: BatchRequest, engine: TenantEngine, request: Request
     most = state_of(request).settings.server.max_batch_queries
     if len(body.queries) > most:
         raise InputError(f"a batch of {len(body.queries)} questions is too large", hint=f"send at most {most} at once")
-    turns = asyncio.Semaphore(_BATCH_PARALLEL)
+    return reply({"results": await _Batch(engine, body.queries, visit_of(request)).answered()})
 
-    async def answered(each: SearchRequest) -> dict[str, Any]:
-        async with turns:
+
+class _Batch:
+    """Questions that are answered one after the other in the place of their request, and beside it where places are free."""
+
+    def __init__(self, engine: Engine, questions: Sequence[SearchRequest], visit: Visit) -> None:
+        self._engine = engine
+        self._visit = visit
+        self._left = deque(enumerate(questions))
+        self._results: list[dict[str, Any]] = [{} for _ in questions]
+
+    async def answered(self) -> list[dict[str, Any]]:
+        """The answers, or their errors, in the order of the questions."""
+        beside: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while self._left:
+                beside = {task for task in beside if not task.done()}
+                beside |= {group.create_task(self._answer_beside()) for _ in range(_BATCH_PARALLEL - 1 - len(beside))}
+                await self._answer_next(self._visit)
+        return self._results
+
+    async def _answer_beside(self) -> None:
+        # A place for each question: others who came since have their turn in between.
+        while self._left and (place := self._visit.beside()) is not None:
+            ended = False
             try:
-                return json_shapes.answer(await engine.ask(each.query, **_where(each)))
-            except RaglineError as failure:
-                return dict(shown(failure).to_dict())
+                await self._answer_next(place)
+                ended = True
+            finally:
+                place.leave(counts=ended)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(answered(each)) for each in body.queries]
-    return reply({"results": [task.result() for task in tasks]})
+    async def _answer_next(self, place: Visit) -> None:
+        number, question = self._left.popleft()
+        cached: str | None = None
+        try:
+            answer = await self._engine.ask(question.query, **_where(question))
+            self._results[number], cached = json_shapes.answer(answer), answer.cache
+        except RaglineError as failure:
+            self._results[number] = dict(shown(failure).to_dict())
+        place.part_turned_out(cached)
 
 
 async def _events(engine: Engine, body: QueryRequest, visit: Visit) -> AsyncGenerator[bytes, None]:
