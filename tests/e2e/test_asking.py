@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ragline.engine import Engine
-from ragline.errors import BackendError
+from ragline.concurrency.deadlines import deadline
+from ragline.engine import Engine, asking
+from ragline.errors import BackendError, DeadlineError
 from ragline.generation.base import Generated
 from ragline.settings import CacheSettings, Settings
-from ragline.types import Citation, Document, ScoredChunk, Turn
+from ragline.types import Answer, Citation, Document, ScoredChunk, Turn
 from tests.embedders import HashEmbedder
 
 KEYS = "The vault keys rotate every 90 days."
@@ -219,6 +220,106 @@ async def test_one_that_comes_after_a_commit_does_not_join_an_older_computation(
         assert "90 days" in (await before).text
         assert "30 days" in (await after).text
         assert "30 days" in (await engine.ask("vault keys")).text
+
+
+class LateOnce(Writer):
+    """The first time it is out of time, by an error or with a degraded answer; then it answers."""
+
+    def __init__(self, word: str = "", tells: bool = False) -> None:
+        super().__init__()
+        self.word = word
+        self.tells = tells
+        self.may_write.clear()
+
+    async def generate(
+        self, question: str, evidence: Sequence[ScoredChunk], history: Sequence[Turn] = ()
+    ) -> AsyncIterator[str | Citation | Generated]:
+        self.asked.append(question)
+        late = len(self.asked) == 1
+        if self.tells:
+            yield "Every"
+        await self.may_write.wait()
+        if late and not self.word:
+            raise DeadlineError("the time is over")
+        yield Generated("Quoted.", (), found=True, degraded=(self.word,)) if late else Generated(KEYS, (), found=True)
+
+
+def asked_within(seconds: float, engine: Engine) -> asyncio.Task[Answer]:
+    with deadline(seconds):
+        return asyncio.create_task(engine.ask("vault keys"))
+
+
+async def begun(writer: Writer, engine: Engine, *, asked: int = 1, shared: int = 0) -> None:
+    """Returns once so many answers are being written, and so many callers joined one."""
+    for _ in range(1000):
+        if len(writer.asked) == asked and (await engine.stats())["answers"]["shared"] == shared:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+async def test_who_joins_does_not_fail_by_the_deadline_of_who_came_first(tmp_path: Path) -> None:
+    writer = LateOnce(tells=True)
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        first, *others = asked_within(40, engine), asked_within(60, engine), asked_within(60, engine)
+        await begun(writer, engine, shared=2)
+        writer.may_write.set()
+        with pytest.raises(DeadlineError):
+            await first
+        assert [answer.text for answer in await asyncio.gather(*others)] == [KEYS, KEYS]
+        assert len(writer.asked) == 2, "the others share one more computation"
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["by the deadline", "by itself"])
+async def test_who_joins_gets_a_whole_answer_where_the_deadline_of_who_came_first_degraded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    if late:
+        monkeypatch.setattr(asking, "_LATE", 1.0)  # as if the time of the first were over
+    writer = LateOnce("llm_timeout")
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        callers = [asked_within(40, engine), asked_within(60, engine)]
+        await begun(writer, engine, shared=1)
+        writer.may_write.set()
+        assert [answer.degraded for answer in await asyncio.gather(*callers)] == [("llm_timeout",), () if late else ("llm_timeout",)]
+        assert len(writer.asked) == 1 + late
+
+
+@pytest.mark.parametrize("tells", [False, True])
+async def test_a_stream_that_joined_begins_anew_only_before_its_first_word(tmp_path: Path, tells: bool) -> None:
+    writer = LateOnce(tells=tells)
+
+    async def streamed(engine: Engine) -> list[str]:
+        return [event.kind async for event in engine.stream("vault keys")]
+
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        first = asked_within(40, engine)
+        await begun(writer, engine)
+        with deadline(60):
+            stream = asyncio.create_task(streamed(engine))
+        await begun(writer, engine, shared=1)
+        writer.may_write.set()
+        with pytest.raises(DeadlineError):
+            await first
+        assert await stream == (["hits", "token", "error"] if tells else ["hits", "answer"])
+
+
+async def test_an_answer_that_has_much_less_time_left_is_not_joined(tmp_path: Path) -> None:
+    writer = Writer()
+    async with opened(tmp_path, writer) as engine:
+        await engine.ingest(Document(KEYS, id="keys"))
+        writer.may_write.clear()
+        first = asked_within(40, engine)
+        await begun(writer, engine)
+        for each in engine._asking._streams.values():
+            each._ends -= 30  # as if it had gone on for so long
+        second = asked_within(40, engine)
+        await begun(writer, engine, asked=2)
+        writer.may_write.set()
+        assert (await first).text == (await second).text == KEYS
 
 
 async def test_who_asks_in_a_loop_lets_others_run(tmp_path: Path) -> None:

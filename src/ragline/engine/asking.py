@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
-from ragline.concurrency.deadlines import size_of_deadline, within_deadline
+from ragline.concurrency.deadlines import remaining_s, size_of_deadline, within_deadline
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
 from ragline.engine.answering import gather_evidence, stages_of, without_language_model, write_answer
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.errors import DeadlineError
 from ragline.generation.base import Generator, evidence_fingerprint
+from ragline.generation.degradation import LLM_INTERRUPTED, LLM_TIMEOUT
 from ragline.observe.records import RequestRecord
 from ragline.observe.request_ids import request
 from ragline.observe.tally import Tally
@@ -31,6 +34,9 @@ _Flight = tuple[Scope, str, tuple[int, ...], Effort, int | None]
 """What callers share a computation by: the question with all its result depends on, the LSNs they arrived at, the effort, and about
 how much time they have: the computation keeps to the deadline of the one who began it.
 """
+
+_LATE = 0.25
+"""With less than this part of its time left, a computation ends because of its deadline."""
 
 
 class Asking:
@@ -49,7 +55,7 @@ class Asking:
         self.tally = Tally()
         self.answers = AnswerCache(answers, MemoryCache(items), max_age_s=self._settings.ttl_s, tally=self.tally)
         self._searches: SingleFlight[_Flight, SearchResult] = SingleFlight()
-        self._streams: dict[_Flight, SharedStream[StreamEvent]] = {}
+        self._streams: dict[_Flight, _UnderWay] = {}
 
     async def search(self, search: Search, record: RequestRecord) -> SearchResult:
         """The hits of a search: those kept if nothing has changed since, those of a search under way, or new ones.
@@ -85,7 +91,7 @@ class Asking:
 
     async def answer(self, search: Search, record: RequestRecord) -> Answer:
         """The answer to a question, whole; arguments as of `search`."""
-        async with within_deadline(), aclosing(self.events(search, record)) as events:
+        async with within_deadline(), aclosing(self.events(search, record, whole=True)) as events:
             async for event in events:
                 if event.kind == "answer":
                     assert isinstance(event.data, Answer)
@@ -106,8 +112,13 @@ class Asking:
         record.mark("cache")
         return answer if answer is None else replace(answer, timings=record.timings())
 
-    async def events(self, search: Search, record: RequestRecord) -> AsyncGenerator[StreamEvent, None]:
-        """The answer in steps. Who asks what is being answered already joins in, and gets the steps so far."""
+    async def events(self, search: Search, record: RequestRecord, *, whole: bool = False) -> AsyncGenerator[StreamEvent, None]:
+        """The answer in steps. Who asks what is being answered already joins in, and gets the steps so far.
+
+        Args:
+            whole: Only the last step counts. Until then all can be begun anew where another's deadline cut the answer short;
+                otherwise only until the first word was told.
+        """
         known = await self.known(search, record)
         if known is not None:
             for event in _replayed(known):
@@ -116,7 +127,7 @@ class Asking:
         joined, made = False, self._made(search, None)
         if self._settings.enabled:
             joined, shared = self._shared(search, await self._heads(search.scopes))
-            made = shared.read()
+            made = self._joined(search, shared, whole) if joined else shared.stream.read()
         async with aclosing(made) as events:
             async for event in events:
                 if isinstance(event.data, Answer):
@@ -133,22 +144,48 @@ class Asking:
         for flight in [flight for flight in self._streams if flight[0] in scopes]:
             del self._streams[flight]
 
-    def _shared(self, search: Search, lsns: tuple[int, ...]) -> tuple[bool, SharedStream[StreamEvent]]:
-        """Whether that answer is under way already, and its steps."""
+    async def _joined(self, search: Search, shared: _UnderWay, whole: bool) -> AsyncGenerator[StreamEvent, None]:
+        """What another asked for, or once more where that one's deadline ended it and we have time left."""
+        hits, told = None, False
+        try:
+            async with aclosing(shared.stream.read()) as events:
+                async for event in events:
+                    if whole and isinstance(event.data, Answer) and shared.cut_short(event.data):
+                        break
+                    if isinstance(event.data, SearchResult):
+                        hits = event.data.hits
+                    else:
+                        told = True
+                    yield event
+                else:
+                    return
+        except DeadlineError:
+            left_s = remaining_s()
+            if (told and not whole) or (left_s is not None and left_s <= 0):
+                raise
+        self._landed(shared)
+        _, anew = self._shared(search, await self._heads(search.scopes))
+        async with aclosing(anew.stream.read()) as events:
+            async for event in events:
+                if not (isinstance(event.data, SearchResult) and event.data.hits == hits):
+                    yield event
+
+    def _shared(self, search: Search, lsns: tuple[int, ...]) -> tuple[bool, _UnderWay]:
+        """Whether that answer is under way already, with time enough, and its steps."""
         asked = self._answering(search)
         flight = (asked.scope, asked.key, lsns, search.effort, size_of_deadline())
         shared = self._streams.get(flight)
-        if shared is not None and not shared.done and not shared.abandoned:
+        if shared is not None and shared.can_be_joined:
             self.tally.add(asked.scope.tenant, "shared")
             return True, shared
         with request():  # whose id the work logs under, whoever joins it
-            begun = self._streams[flight] = SharedStream(self._made(search, asked))
-        begun.add_done_callback(lambda: self._landed(flight, begun))
+            begun = self._streams[flight] = _UnderWay(flight, SharedStream(self._made(search, asked)))
+        begun.stream.add_done_callback(lambda: self._landed(begun))
         return False, begun
 
-    def _landed(self, flight: _Flight, shared: SharedStream[StreamEvent]) -> None:
-        if self._streams.get(flight) is shared:
-            del self._streams[flight]
+    def _landed(self, shared: _UnderWay) -> None:
+        if self._streams.get(shared.flight) is shared:
+            del self._streams[shared.flight]
 
     async def _heads(self, scopes: Sequence[Scope]) -> tuple[int, ...]:
         return tuple([(await self._resources.store.head(scope)).lsn for scope in scopes])
@@ -242,6 +279,32 @@ class Asking:
         embedder = await self._resources.embedder_for(search.scopes[0])
         vector: Float32 = (await embedder.embed_questions([search.question]))[0]
         return vector
+
+
+class _UnderWay:
+    """An answer that is being made, by the deadline of the one who began it."""
+
+    def __init__(self, flight: _Flight, stream: SharedStream[StreamEvent]) -> None:
+        self.flight = flight
+        self.stream = stream
+        left_s = remaining_s()
+        self._had_s = math.inf if left_s is None else left_s
+        self._ends = time.monotonic() + self._had_s
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether it still goes on, and has at least half as much time as we have."""
+        mine_s = remaining_s()
+        has_time = mine_s is None or 2 * (self._ends - time.monotonic()) >= mine_s
+        return has_time and not self.stream.done and not self.stream.abandoned
+
+    def cut_short(self, answer: Answer) -> bool:
+        """Whether its deadline, and no limit of the language model's, kept the model from answering, and we have time to ask it again."""
+        mine_s = remaining_s()
+        if mine_s is None or not {LLM_TIMEOUT, LLM_INTERRUPTED} & set(answer.degraded):
+            return False
+        # A model is given most of the time: what fails earlier has failed by itself, and would again.
+        return self._ends - time.monotonic() <= self._had_s * _LATE and mine_s >= self._had_s / 2
 
 
 def _size_of(hits: Sequence[ScoredChunk]) -> int:
