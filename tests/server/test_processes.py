@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -130,11 +132,23 @@ def test_several_processes_are_one_server(tmp_path: Path, environment: dict[str,
         assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in children)
 
 
+def must_refuse_a_head_without_end(url: str) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+    said = b""
+    with socket.create_connection((host, int(port)), timeout=20) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000)
+        while part := connection.recv(65536):
+            said += part
+    assert said == b"" or said.startswith(b"HTTP/1.1 431")
+
+
 def test_it_runs_under_gunicorn_whose_workers_come_and_go(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = ["gunicorn", "-k", "uvicorn_worker.UvicornWorker", "--workers", "2", "--max-requests", "8", "--max-requests-jitter", "4"]
+    command = ["gunicorn", "-k", "ragline.server.gunicorn_worker.Worker", "--workers", "2"]
+    command += ["--max-requests", "8", "--max-requests-jitter", "4"]
     command += ["--bind", "127.0.0.1:0", "--timeout", "60", "--graceful-timeout", "20", "ragline.server.app:create_app()"]
     with started(command, tmp_path, environment) as server:
         first = until(lambda: len(found := server.workers()) == 2 and found, "both were there")
+        must_refuse_a_head_without_end(server.url)
         statuses = set()
         ends = time.monotonic() + 60
         while first & server.workers() and time.monotonic() < ends:

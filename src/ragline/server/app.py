@@ -46,8 +46,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     """The server as an ASGI application, which opens its engine when it is started, in the process that serves.
 
     Examples:
-        uvicorn --factory ragline.server.app:create_app
-        gunicorn -k uvicorn_worker.UvicornWorker "ragline.server.app:create_app()"
+        uvicorn --factory ragline.server.app:create_app --http ragline.server.protocol:BoundedHeads
+        gunicorn -k ragline.server.gunicorn_worker.Worker "ragline.server.app:create_app()"
 
     Args:
         settings: Unset, they come from `RAGLINE_*` variables, `.env` and `ragline.toml`, as on the command line.
