@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev  ## Lint, formatting, types, layering.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.installed-dev  ## The long proofs: about 20 minutes.
+soak: $(VENV)/.installed-dev  ## The long proofs: an hour and a half.
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 # DATA is a folder of labelled sets in BEIR layout, one folder each (cranfield among them): see benchmarks/README.md.

@@ -61,6 +61,10 @@ class Bench:
         turned = [*self._questions[start:], *self._questions[:start]]
         return [json.dumps({"query": question, **more}) for question in turned]
 
+    def first(self, count: int) -> list[str]:
+        """Bodies of the first so many questions."""
+        return [json.dumps({"query": question}) for question in self._questions[:count]]
+
     def warm(self, server: Watched) -> None:
         """Loads model and views, and lets limits learn how long calls take when there is no crowd."""
         for path in ("/api/v1/search", "/api/v1/query"):

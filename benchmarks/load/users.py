@@ -20,16 +20,23 @@ if TYPE_CHECKING:
 USERS = 500
 SPAWN_PER_S = 50
 SECONDS = 60
+DISTINCT = 300
+"""As in `locustfile.py`."""
+WARM_SECONDS = 45
 
 _HERE = Path(__file__).parent
 _ENVIRONMENT = _HERE.parent / ".venvs" / "locust"
 
 
 def users(bench: Bench) -> dict[str, Any]:
-    """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of 500."""
+    """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of 500.
+
+    Each question was asked once before.
+    """
     locust = _locust()
     with serving(bench.store) as server, tempfile.TemporaryDirectory() as folder:
         bench.warm(server)
+        bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2, seconds=WARM_SECONDS)
         command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
         command += ["-u", str(USERS), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
         cpu, wall = server.cpu_s(), time.perf_counter()
