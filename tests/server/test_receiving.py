@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ragline.server.errors import HttpError
 from tests.server.raw import Exchange
 from tests.server.serving import Served, serving
 
@@ -22,6 +23,18 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     limits = {"max_upload_bytes": 100_000, "max_receiving_bytes": 100_000, "max_receiving": 2, "upload_timeout_s": 30.0}
     async with serving(tmp_path, server=limits) as running:
         yield running
+
+
+async def test_processes_share_what_a_server_receives_at_once(tmp_path: Path) -> None:
+    limits = {"max_upload_bytes": 1000, "max_receiving_bytes": 9000, "max_receiving": 9}
+    async with serving(tmp_path, server={**limits, "workers": 4}) as served:
+        with served.state.reception.begin(2250), served.state.reception.begin(), pytest.raises(HttpError, match="2 uploads"):
+            served.state.reception.begin()
+        with pytest.raises(HttpError, match="bytes"):
+            served.state.reception.begin(2251)
+    async with serving(tmp_path, server={**limits, "workers": 100}) as served:
+        with served.state.reception.begin(1000), pytest.raises(HttpError, match="1 uploads"):
+            served.state.reception.begin()
 
 
 async def sending(served: Served, **headers: str) -> Exchange:

@@ -42,7 +42,10 @@ class ServerState:
         self.settings = settings
         self.budgets = Budgets(settings.limits, settings.data_dir, processes=settings.server.workers)
         serving = settings.server
-        self.reception = Reception(serving.max_receiving, max(serving.max_receiving_bytes, serving.max_upload_bytes))
+        self.reception = Reception(
+            max(1, serving.max_receiving // serving.workers),
+            max(serving.max_receiving_bytes // serving.workers, serving.max_upload_bytes),
+        )
         self.requests = RequestCounts(self.budgets)
         self.key_uses = KeyUses()
         self.under_way: set[asyncio.Task[Any]] = set()

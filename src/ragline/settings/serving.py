@@ -65,13 +65,16 @@ class ServerSettings(Section):
         256,
         ge=1,
         le=100_000,
-        description="The most uploads that a process receives at once; further ones are refused until some are there.",
+        description=(
+            "The most uploads that the server receives at once, each of its processes its share, one at least; further ones are refused "
+            "until some are there."
+        ),
     )
     max_receiving_bytes: Positive = Field(
         4 * 1024**3,
         description=(
-            "How many bytes the uploads that a process receives may have together, announced or come; they lie on the disk before "
-            "jobs.max_queued_bytes counts them. Less than max_upload_bytes counts as that."
+            "How many bytes the uploads that the server receives may have together, announced or come; they lie on the disk before "
+            "jobs.max_queued_bytes counts them. Each of its processes has its share; less than max_upload_bytes counts as that."
         ),
     )
     upload_timeout_s: Seconds = Field(600.0, description="How long an upload may take to arrive.")
