@@ -240,7 +240,7 @@ async def test_who_holds_a_connection_for_long_is_named_in_the_log(caplog: pytes
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_a_forgotten_connection_frees_its_place(elsewhere: bool, caplog: pytest.LogCaptureFixture) -> None:
     service = Service(2)
-    async with ConnectionPool(service.connect, max_size=1, timeout_s=2) as pool:
+    async with ConnectionPool(service.connect, max_size=1, timeout_s=30) as pool:
         held: list[Any] = [await pool.acquire()]
         waiting = asyncio.ensure_future(pool.acquire())
         await asyncio.sleep(0)
