@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +13,19 @@ import pytest
 @pytest.fixture(autouse=True)
 def logging_stays_as_it_was() -> Iterator[None]:
     """Commands and servers set up logging for a whole process; the next test is to find it as it was."""
+    with _logging_kept():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def logging_stays_as_it_was_before_a_module() -> Iterator[None]:
+    """The same for servers that a whole module shares: set up before them, so that it ends after them."""
+    with _logging_kept():
+        yield
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("ragline", "uvicorn")]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
