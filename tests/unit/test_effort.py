@@ -60,10 +60,20 @@ async def test_without_a_language_model_the_documents_are_quoted_and_the_answer_
             assert known.cache == "hit" and not known.degraded
 
 
-async def test_who_asks_with_less_effort_is_not_joined_by_others(tmp_path: Path) -> None:
-    with ChatServer("openai", Script(["Keys rotate [1]."])) as server:
+async def test_who_asks_with_less_effort_neither_joins_others_nor_is_joined(tmp_path: Path) -> None:
+    light = Effort(language_model=False)
+    with ChatServer("openai", Script(["Keys ", 0.5, "rotate [1]."])) as server:
         async with engine(tmp_path, generation=written_by(server)) as opened:
             await opened.ingest(DOCUMENTS)
-            light, full = await asyncio.gather(opened.ask(QUESTION, effort=Effort(language_model=False)), opened.ask(QUESTION))
-    assert light.degraded in (("load_extractive",), ())  # where threads are scarce at that moment, the language model is asked all the same
-    assert not full.degraded
+            events = opened.stream(QUESTION)
+            while (await anext(events)).kind != "token":
+                pass
+            # The model is writing: no thread is taken, so that what is asked with less effort is quoted.
+            assert (await opened.ask(QUESTION, effort=light)).degraded == ("load_extractive",)
+            full = [event.data async for event in events][-1]
+            assert full.text == "Keys rotate [1]." and not full.degraded
+            other = "What happens to kind 7?"
+            quoted, written = await asyncio.gather(opened.ask(other, effort=light), opened.ask(other))
+            assert written.text == "Keys rotate [1]." and not written.degraded
+            # Where threads are scarce at that moment, both ask the model, each for itself.
+            assert len(server.asked) == (2 if quoted.degraded else 3)
