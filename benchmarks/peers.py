@@ -17,12 +17,14 @@ import os
 import statistics
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # as a script it would not find its neighbours by their full names
+
+from benchmarks.environments import TORCH, VENVS, environment
 from ragline.bench.evaluation import LabelledSet, load_labelled_set, ndcg
 from ragline.bench.machine import describe_machine, usable_cores
 from ragline.bench.texts import make_workload, read_sentences
@@ -32,9 +34,6 @@ from ragline.embedding.tokenizer import ModelTokenizer
 from ragline.settings import load_settings
 
 HERE = Path(__file__).resolve().parent
-VENVS = HERE / ".venvs"
-TORCH = "torch==2.13.0"
-"""Installed alone and first: what comes after must not choose another build."""
 
 ROUNDS = 5
 INGESTED = 192
@@ -73,8 +72,8 @@ class Process:
     def __init__(self, system: System, core: int) -> None:
         self.name = system.name
         command = [str(_python(system.environment)), str(HERE / "adapters" / system.adapter), str(core), *system.arguments]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
 
     def __call__(self, method: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -103,8 +102,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder that the figures are written into")
     options = parser.parse_args()
 
-    for environment in ENVIRONMENTS:
-        _make_environment(environment)
+    for name in ENVIRONMENTS:
+        _make_environment(name)
     model = locate_model(DEFAULT_MODEL, cache_dir=load_settings().settings.model_cache_dir(), announce=_say)
     tokenizer = ModelTokenizer(model.path / "tokenizer.json")
     sentences = read_sentences(options.data)
@@ -306,24 +305,15 @@ def _markdown(result: Mapping[str, Any]) -> str:
 
 
 def _make_environment(name: str) -> None:
-    folder, requirements = VENVS / name, HERE / "adapters" / f"requirements-{name}.txt"
-    made_from = folder / "made-from.txt"
-    wanted = f"{TORCH}\n{requirements.read_text()}"
-    if made_from.exists() and made_from.read_text() == wanted:
-        return
-    _say(f"making the environment {folder}")
-    venv.create(folder, with_pip=True)
-    for arguments in ([TORCH], ["-r", str(requirements)]):
-        subprocess.run([str(_python(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True)
-    made_from.write_text(wanted)
+    environment(name, HERE / "adapters" / f"requirements-{name}.txt", first=[TORCH])
 
 
-def _python(environment: str | None) -> Path:
-    return Path(sys.executable) if environment is None else VENVS / environment / "bin" / "python"
+def _python(name: str | None) -> Path:
+    return Path(sys.executable) if name is None else VENVS / name / "bin" / "python"
 
 
-def _versions(environment: str) -> list[str]:
-    return [TORCH, *(HERE / "adapters" / f"requirements-{environment}.txt").read_text().split()]
+def _versions(name: str) -> list[str]:
+    return [TORCH, *(HERE / "adapters" / f"requirements-{name}.txt").read_text().split()]
 
 
 def _say(message: str) -> None:

@@ -2,8 +2,8 @@
 
     locust -f locustfile.py --host http://127.0.0.1:8000 -u 500 -r 50 -t 60s --headless
 
-`RAGLINE_QUESTIONS` names a JSON file with a list of questions, of which the first 300 are asked: people ask what others ask, while each
-upload has every answer checked anew. `RAGLINE_KEY` holds a key where the server has keys.
+`RAGLINE_QUESTIONS` names a JSON file with a list of sentences. The first 300 are asked: people ask what others ask, while each upload has
+every answer checked anew. Notes are written of the others, two sentences each. `RAGLINE_KEY` holds a key where the server has keys.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ class Person(FastHttpUser):
 
     @task(1)
     def upload(self) -> None:
-        told = " ".join(random.choice(QUESTIONS) for _ in range(5))
+        told = " ".join(random.choice(QUESTIONS[DISTINCT:]) for _ in range(2))
         text = f"Note {next(_numbers)} of {os.getpid()}. {told}"
         self.client.post("/api/v1/documents", json={"text": text}, headers=HEADERS, name="upload")

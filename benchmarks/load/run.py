@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/load/run.py --data FOLDER [SCENARIO ...]
 
-Scenarios: saturation, steady, overload, llm, uploads, users (with locust, in an environment of its own). Client and server share the
-machine. Figures go to `benchmarks/results/load.json` and `load.md`.
+Scenarios: saturation, steady, overload, llm, uploads, users (with locust) and peer (LangChain with FAISS behind FastAPI), the last two
+in environments of their own. Client and server share the machine. Figures go to `benchmarks/results/load.json` and `load.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # for what lies beside this folder
+
+from peer import beside_langchain
 from report import write_report
 from serving import Watched, imitated_llm, serving
 from users import users
@@ -65,9 +68,9 @@ class Bench:
         """Bodies of the first so many questions."""
         return [json.dumps({"query": question}) for question in self._questions[:count]]
 
-    def warm(self, server: Watched) -> None:
+    def warm(self, server: Watched, *paths: str) -> None:
         """Loads model and views, and lets limits learn how long calls take when there is no crowd."""
-        for path in ("/api/v1/search", "/api/v1/query"):
+        for path in paths or ("/api/v1/search", "/api/v1/query"):
             self.load(server, path, self.unseen(), connections=2, rate=10, seconds=5)
 
     def peak(self, server: Watched, path: str, bodies: Callable[[], Sequence[str]], **plan: Any) -> dict[str, Any]:
@@ -160,6 +163,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "llm": llm,
     "uploads": uploads,
     "users": users,
+    "peer": beside_langchain,
 }
 
 

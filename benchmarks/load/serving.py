@@ -44,15 +44,20 @@ def serving(store: Path, settings: Mapping[str, object] | None = None, *, core: 
     command = [sys.executable, "-m", "ragline", "serve", "--data-dir", str(store), "--port", "0"]
     for key, value in {"server.log_level": "info", **(settings or {})}.items():
         command += ["--set", f"{key}={value}"]
-    log = store / "serve.log"
-    environment = {**os.environ, "RAGLINE_SERVER__LOG_LEVEL": "info"}
+    with running(command, store / "serve.log", {"RAGLINE_SERVER__LOG_LEVEL": "info"}, core=core) as watched:
+        yield watched
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, variables: Mapping[str, str], *, core: int | None = None) -> Iterator[Watched]:
+    """Runs a server that tells where it listens and answers 200 at /readyz when it is ready."""
     with log.open("w") as written:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, **variables},
             preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None,
         )
     try:

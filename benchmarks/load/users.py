@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving import serving
+
+from benchmarks.environments import environment
 
 if TYPE_CHECKING:
     from run import Bench
@@ -25,7 +25,6 @@ DISTINCT = 300
 WARM_SECONDS = 45
 
 _HERE = Path(__file__).parent
-_ENVIRONMENT = _HERE.parent / ".venvs" / "locust"
 
 
 def users(bench: Bench) -> dict[str, Any]:
@@ -33,16 +32,16 @@ def users(bench: Bench) -> dict[str, Any]:
 
     Each question was asked once before.
     """
-    locust = _locust()
+    locust = environment("locust", _HERE.parent / "adapters" / "requirements-locust.txt") / "locust"
     with serving(bench.store) as server, tempfile.TemporaryDirectory() as folder:
         bench.warm(server)
         bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2, seconds=WARM_SECONDS)
         command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
         command += ["-u", str(USERS), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
         cpu, wall = server.cpu_s(), time.perf_counter()
-        environment = {**os.environ, "RAGLINE_QUESTIONS": str(bench.store / "questions.json")}
+        variables = {**os.environ, "RAGLINE_QUESTIONS": str(bench.store / "questions.json")}
         before = os.times()
-        subprocess.run(command, check=False, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=False, env=variables, stdout=subprocess.DEVNULL)
         after, took_s = os.times(), time.perf_counter() - wall
         with Path(folder, "users_stats.csv").open(encoding="utf-8") as lines:
             found = {row["Name"]: _figures(row) for row in csv.DictReader(lines)}
@@ -60,12 +59,3 @@ def _figures(row: dict[str, str]) -> dict[str, Any]:
         "statuses": {"requests": int(row["Request Count"]), "failures": int(row["Failure Count"])},
         **{f"p{q}_ms": float(row[f"{q}%"]) for q in (50, 95, 99)},
     }
-
-
-def _locust() -> Path:
-    program = _ENVIRONMENT / "bin" / "locust"
-    if not program.exists():
-        venv.create(_ENVIRONMENT, with_pip=True)
-        pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(_HERE / "requirements.txt")]
-        subprocess.run(pip, check=True, stdout=sys.stderr)
-    return program

@@ -69,7 +69,7 @@ async def fill(served: Served, budget: str, until_left: AsyncExitStack) -> None:
 async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, AsyncExitStack() as places:
         await fill(served, "searching", places)
-        exchange = Exchange(served.app, "POST", "/api/v1/search", JSON)
+        exchange = Exchange(served.app, "POST", "/v1/embeddings", JSON)
         await exchange.task
         assert exchange.status == 503 and b'"overloaded"' in exchange.body
         assert 1 <= int(exchange.headers["retry-after"]) <= 60
@@ -81,6 +81,36 @@ async def test_a_full_server_refuses_before_it_reads_a_body(tmp_path: Path) -> N
         assert (await served.client.get("/readyz")).status_code == 200
         await places.aclose()
         assert (await served.client.post("/api/v1/search", json=QUERY)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/search", "/api/v1/query", "/v1/chat/completions"])
+async def test_a_full_server_gives_what_is_known_and_refuses_what_is_not(tmp_path: Path, path: str) -> None:
+    def asked(question: str) -> dict[str, Any]:
+        return {"query": question} if path.startswith("/api") else {"model": "ragline", "messages": [{"role": "user", "content": question}]}
+
+    async with serving(tmp_path) as served, AsyncExitStack() as places:
+        await served.state.engine.ingest(DOCUMENTS)
+        known, other = asked("How often do keys rotate?"), asked("When are locks oiled?")
+        assert (await served.client.post(path, json=known)).status_code == 200
+        budget = "searching" if path.endswith("search") else "asking"
+        await fill(served, budget, places)
+        assert (await served.client.post(path, json=known)).status_code == 200
+        refused = await served.client.post(path, json=other)
+        assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
+        streamed = await served.client.post(path, json={**other, "stream": True}) if budget == "asking" else refused
+        assert streamed.status_code == 503, "told by its status, not in a stream"
+        stats = served.state.budgets.stats()
+        assert stats["budgets"][budget]["refused"] == (2 if budget == "asking" else 1) and stats["refusal_ms_p50"] > 0
+        await places.aclose()
+        assert (await served.client.post(path, json=other)).status_code == 200
+
+
+async def test_without_a_cache_a_full_server_reads_no_question(tmp_path: Path) -> None:
+    async with serving(tmp_path, cache=CacheSettings(enabled=False)) as served, AsyncExitStack() as places:
+        await fill(served, "asking", places)
+        exchange = Exchange(served.app, "POST", "/api/v1/query", JSON)
+        await exchange.task
+        assert exchange.status == 503 and not exchange.body_wanted.is_set()
 
 
 @pytest.mark.parametrize(("most", "processes", "share"), [(512, 1, 512), (512, 4, 128), (10, 3, 3), (2, 4, 1)])

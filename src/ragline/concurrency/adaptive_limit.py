@@ -48,12 +48,22 @@ class AdaptiveLimit:
 
     Args:
         initial, lowest, highest: Of the limit.
+        unnoticed_s: Calls may take so much longer than without a crowd in any case: nobody minds.
         clock: Seconds, never going back.
     """
 
-    def __init__(self, initial: int = 16, *, lowest: int = 2, highest: int = 1000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        initial: int = 16,
+        *,
+        lowest: int = 2,
+        highest: int = 1000,
+        unnoticed_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lowest, self._highest = lowest, highest
         self._limit = float(min(max(initial, lowest), highest))
+        self._unnoticed_s = unnoticed_s
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}
         self._starting = True
@@ -104,7 +114,7 @@ class AdaptiveLimit:
         seen = [kind for kind in self._kinds.values() if kind.count]
         used = self._peak >= self._limit * 0.9 or self._probing
         crowded = self._peak > self._lowest  # not: of what the limit is, which may be far too high yet
-        ratios = sum(min(_HIGHEST_RATIO, kind.total_s / kind.count / kind.base_s) * kind.count for kind in seen if kind.base_s)
+        ratios = sum(min(_HIGHEST_RATIO, self._ratio(kind)) * kind.count for kind in seen if kind.base_s)
         counted = sum(kind.count for kind in seen if kind.base_s)
         learnt = self._learn(seen, crowded=crowded and not self._probing)
         if self._probing:
@@ -122,6 +132,10 @@ class AdaptiveLimit:
         for kind in self._kinds.values():
             kind.total_s, kind.count = 0.0, 0
         self._count = self._peak = 0
+
+    def _ratio(self, kind: _Kind) -> float:
+        """How many times as long as without a crowd calls of a kind took; `TOLERANCE` stands for as long as they may."""
+        return kind.total_s / kind.count / (kind.base_s + self._unnoticed_s / TOLERANCE)
 
     def _learn(self, seen: list[_Kind], *, crowded: bool) -> bool:
         """Takes over how long calls took, where that was no crowd. Whether some proved much faster than known."""

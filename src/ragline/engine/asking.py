@@ -18,6 +18,7 @@ from dataclasses import replace
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
 from ragline.concurrency.deadlines import remaining_s, size_of_deadline, within_deadline
+from ragline.concurrency.entering import entered
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
 from ragline.engine.answering import gather_evidence, stages_of, without_language_model, write_answer
 from ragline.engine.resources import Resources
@@ -64,6 +65,7 @@ class Asking:
             record: The request's; its timings become the result's.
         """
         if not self._settings.enabled:
+            await entered()
             result = await search.run(self._resources)
             record.mark("handover", stages_of(result.timings))
             return replace(result, timings=record.timings())
@@ -76,6 +78,7 @@ class Asking:
             self.tally.add(asked.scope.tenant, "search_hit")
             return replace(kept[1], timings=record.timings())
         record.mark("cache")
+        await entered()
         flight = (asked.scope, asked.key, lsns, search.effort, size_of_deadline())
         joined = flight in self._searches
         self.tally.add(asked.scope.tenant, "search_shared" if joined else "search_miss")
@@ -124,6 +127,7 @@ class Asking:
             for event in _replayed(known):
                 yield event
             return
+        await entered()
         joined, made = False, self._made(search, None)
         if self._settings.enabled:
             joined, shared = self._shared(search, await self._heads(search.scopes))

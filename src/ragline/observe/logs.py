@@ -6,6 +6,7 @@ DEBUG for everything else. The text of questions and documents is written at DEB
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -77,12 +78,18 @@ class JsonLines(logging.Formatter):
             return json.dumps({name: value if isinstance(value, str) else repr(value) for name, value in line.items()})
 
 
+@functools.lru_cache(maxsize=4)
+def _clock_time(seconds: int) -> str:
+    """What local clocks show; kept, for many lines are of one second."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S")
+
+
 class TextLines(logging.Formatter):
     """Time, level, logger, request and message; of the message one line, whatever stands in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and an exception's lines after it."""
-        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        time = _clock_time(int(record.created))
         asked = getattr(record, "request_id", "")
         # A file's name may hold a line break: nobody shall write lines of their own, or move the cursor.
         shown = _UNPRINTABLE.sub(lambda sign: repr(sign[0])[1:-1], record.getMessage().replace("\n", " | "))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -163,6 +164,7 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_loopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from ragline.server import errors
 from ragline.server.access import Access
 from ragline.server.door import Door
 from ragline.server.draining import drained_first
+from ragline.server.guarding import Directly
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
 from ragline.server.routes import asking, collections, docs, documents, health, jobs, metrics, openai, tenants
@@ -29,13 +31,18 @@ from ragline.settings.serving import split
 
 _log = logging.getLogger("ragline.server")
 
+_SWITCH_S = 0.0002
+"""How soon a thread that computes hands over the interpreter's lock; the default, 5 ms, is what the event loop waits for it at worst, and a
+search several times over.
+"""
+
 ROUTERS = (
     asking.router,
     documents.router,
     jobs.router,
     collections.router,
     tenants.router,
-    openai.router,
+    *openai.ROUTERS,
     metrics.router,
     health.router,
     docs.router,
@@ -60,6 +67,7 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
             configure_logging(settings.server.log_level, settings.server.log_format == "json")
+        sys.setswitchinterval(min(_SWITCH_S, sys.getswitchinterval()))
         try:
             async with state.running():
                 with drained_first(state.stop, settings.server.drain_s):
@@ -82,7 +90,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     for router in ROUTERS:
         app.include_router(router)
     # The last one added is the first one met.
-    app.add_middleware(Door, budgets=state.budgets, settings=settings.limits)
+    app.add_middleware(Directly, routers=ROUTERS)
+    app.add_middleware(Door, budgets=state.budgets, settings=settings.limits, looks_up=settings.cache.enabled)
     app.add_middleware(Access, state=state)
     if settings.server.cors_origins:
         app.add_middleware(

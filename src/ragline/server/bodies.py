@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any, NoReturn
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from ragline.concurrency.limited import LimitExceeded, limited
 from ragline.server.errors import HttpError
 from ragline.settings import ServerSettings
 
@@ -47,9 +47,8 @@ async def read_json(request: Request, settings: ServerSettings, *, max_bytes: in
         raise HttpError(415, "unsupported_media_type", "the body must be JSON", hint="send it with `Content-Type: application/json`")
     must_not_be_packed(request)
     try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            body = await _read(request, max_bytes or settings.max_body_bytes)
-    except TimeoutError:
+        body = await limited(settings.body_timeout_s, _read(request, max_bytes or settings.max_body_bytes))
+    except LimitExceeded:
         raise HttpError(408, "body_timeout", "the body did not arrive in time", headers={"connection": "close"}) from None
     value = parse_json(body)
     check_value(value, settings.max_json_depth)

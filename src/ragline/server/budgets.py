@@ -63,11 +63,13 @@ class Budgets:
         self._folder = folder
         self._rates: LocalRates | SharedRates | None = None
         self.admissions = {
-            name: Admission(name, _limit(most, processes))
-            for name, most in (
-                ("searching", settings.max_searching),
-                ("asking", settings.max_asking),
-                ("ingesting", settings.max_ingesting),
+            # Who reads an answer, or has sent a file, does not notice so much; programs that search over and over do. And the more
+            # uploads wait for the disk together, the fewer times it is waited for.
+            name: Admission(name, _limit(most, processes, unnoticed_s))
+            for name, most, unnoticed_s in (
+                ("searching", settings.max_searching, 0.0),
+                ("asking", settings.max_asking, 0.1),
+                ("ingesting", settings.max_ingesting, 0.3),
             )
         }
         self._ladders = {name: self._ladder(self.admissions[name]) for name in ("searching", "asking")}
@@ -151,7 +153,7 @@ class Budgets:
             self._rates = None
 
 
-def _limit(most: int, processes: int) -> AdaptiveLimit:
+def _limit(most: int, processes: int, unnoticed_s: float) -> AdaptiveLimit:
     """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
     share = max(1, most // processes)
-    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share), highest=share)
+    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share), highest=share, unnoticed_s=unnoticed_s)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragline.concurrency.admission import Admission, Place
 from ragline.concurrency.deadlines import deadline
-from ragline.errors import DeadlineError, InputError, RaglineError
+from ragline.concurrency.entering import entrance
+from ragline.concurrency.limited import LimitExceeded, limited
+from ragline.errors import DeadlineError, InputError, OverloadedError, RaglineError
 from ragline.server.access import Caller
 from ragline.server.budgets import LIMITED, Budgets
 from ragline.server.errors import HttpError, error_response
@@ -22,6 +24,9 @@ from ragline.types import Effort
 SLOW_AFTER_S = 5.0
 """A body may take so long before it is looked at how fast it comes."""
 
+_MAY_BE_KNOWN = frozenset({"/api/v1/search", "/api/v1/query", "/v1/chat/completions"})
+"""Where an answer that is known is given whatever the crowd: looking it up costs hardly more than refusing."""
+
 _GRACE_S = 0.25
 """Work keeps to its deadline itself, and says so in its own words; what does not is cut off so much later."""
 
@@ -29,18 +34,23 @@ _GRACE_S = 0.25
 class Visit:
     """One request of a budget, from its head to the end of its answer.
 
-    It waits for its place when its body is there, not before: a client that sends slowly holds none.
+    It waits for its place when its body is there, not before: a client that sends slowly holds none. Where what it asks for may be
+    known already, it takes none before that has been looked up.
 
     Attributes:
         effort: What the work may cost.
+        looks_up: Whether what it asks for may be known already; the engine says when it is not.
+        refused: Whether it was refused before it waited.
     """
 
-    def __init__(self, admission: Admission, kind: str, effort: Effort) -> None:
+    def __init__(self, admission: Admission, kind: str, effort: Effort, *, looks_up: bool = False) -> None:
         self._admission = admission
         self._kind = kind
         self._place: Place | None = None
         self._done = False
         self.effort = effort
+        self.looks_up = looks_up
+        self.refused = False
 
     def turned_out(self, what: str) -> None:
         """Names what came of it, in the words of `Answer.cache`: how long a known answer takes says nothing of others."""
@@ -67,6 +77,11 @@ class Visit:
     async def enter(self) -> None:
         """Waits for a place. Raises OverloadedError where there is none soon enough."""
         if self._place is None and not self._done:
+            try:
+                self._admission.must_not_be_full(self._kind)
+            except OverloadedError:
+                self.refused = True
+                raise
             self._place = await self._admission.enter(self._kind)
 
     def leave(self, *, counts: bool) -> None:
@@ -85,15 +100,20 @@ def visit_of(request: Request) -> Visit:
 
 
 class Door:
-    """Refuses what is too much (429 for a key's rate, 503 where it is full), and gives what is let in a deadline and a place."""
+    """Refuses what is too much (429 for a key's rate, 503 where it is full), and gives what is let in a deadline and a place.
 
-    def __init__(self, app: ASGIApp, budgets: Budgets, settings: LimitsSettings) -> None:
+    Args:
+        looks_up: Whether answers are kept; else all that may be known is refused before it is read, too.
+    """
+
+    def __init__(self, app: ASGIApp, budgets: Budgets, settings: LimitsSettings, *, looks_up: bool) -> None:
         self._app = app
         self._budgets = budgets
         self._settings = settings
+        self._looks_up = looks_up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it without reading its body."""
+        """Answers a request, or refuses it, without reading its body where what it asks for cannot be known."""
         path = scope.get("path", "")
         if scope["type"] != "http" or not path.startswith(LIMITED):
             await self._app(scope, receive, send)
@@ -109,13 +129,20 @@ class Door:
         except RaglineError as refusal:
             await error_response(path, refusal)(scope, receive, send)
             if not isinstance(refusal, InputError):
-                scope["state"]["refused"] = True
-                self._budgets.refused(time.perf_counter() - scope["state"].get("came", came))
+                self._note_refusal(scope, came)
             return
         if visit is None:
             await self._app(scope, _Paced(receive, self._settings.min_body_bytes_per_s), send)
         else:
-            await self._serve(visit, seconds, scope, receive, send)
+            try:
+                await self._serve(visit, seconds, scope, receive, send)
+            finally:
+                if visit.refused:
+                    self._note_refusal(scope, came)
+
+    def _note_refusal(self, scope: Scope, came: float) -> None:
+        scope["state"]["refused"] = True
+        self._budgets.refused(time.perf_counter() - scope["state"].get("came", came))
 
     def _visit(self, budget: str | None, path: str) -> Visit | None:
         if budget is None:
@@ -124,8 +151,10 @@ class Door:
         effort = self._budgets.effort(budget)
         # With less effort a call is of the same kind: how long it takes is compared with the whole. Paths of documents have no end.
         kind = budget if budget == "ingesting" else path
-        admission.must_not_be_full(kind)
-        return Visit(admission, kind, effort)
+        looks_up = self._looks_up and path in _MAY_BE_KNOWN
+        if not looks_up:
+            admission.must_not_be_full(kind)
+        return Visit(admission, kind, effort, looks_up=looks_up)
 
     async def _serve(self, visit: Visit, seconds: float | None, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["visit"] = visit
@@ -140,7 +169,11 @@ class Door:
         paced = _Paced(receive, self._settings.min_body_bytes_per_s, visit)
         whole = False
         try:
-            with deadline(seconds) if seconds is not None else nullcontext():
+            with ExitStack() as within:
+                if seconds is not None:
+                    within.enter_context(deadline(seconds))
+                if visit.looks_up:
+                    within.enter_context(entrance(visit.enter))
                 limit = asyncio.timeout(seconds + _GRACE_S if seconds is not None else None)
                 try:
                     async with limit:
@@ -192,7 +225,7 @@ class _Paced:
         self._received += len(message.get("body", b""))
         if not message.get("more_body", False):
             self._complete = True
-            if self._visit is not None:
+            if self._visit is not None and not self._visit.looks_up:
                 await self._visit.enter()
         return message
 
@@ -201,13 +234,9 @@ class _Paced:
             return await self._receive()
         # So long may the next bytes be in coming.
         allowed_s = SLOW_AFTER_S + self._received / self._bytes_per_s
-        limit = asyncio.timeout(max(0.0, allowed_s - (time.monotonic() - self._began)))
         try:
-            async with limit:
-                return await self._receive()
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            return await limited(max(0.0, allowed_s - (time.monotonic() - self._began)), self._receive())
+        except LimitExceeded:
             self._complete = True
             raise HttpError(
                 408,

@@ -150,14 +150,21 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        faults = [f"{_place(fault['loc'])}: {_reason(fault)}" for fault in error.errors()[:5]]
-        refusal = InvalidBodyError("; ".join(faults), hint="/docs shows what this address takes")
-        refusal.param = _place(error.errors()[0]["loc"]) if faults else None
-        return error_response(request.url.path, refusal)
+        return error_response(request.url.path, invalid_body(error))
 
     app.add_exception_handler(RaglineError, raised)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(RequestValidationError, invalid)
+
+
+def invalid_body(error: RequestValidationError) -> InvalidBodyError:
+    """The refusal of a body that does not fit the schema."""
+    faults = error.errors()
+    refusal = InvalidBodyError(
+        "; ".join(f"{_place(fault['loc'])}: {_reason(fault)}" for fault in faults[:5]), hint="/docs shows what this address takes"
+    )
+    refusal.param = _place(faults[0]["loc"]) if faults else None
+    return refusal
 
 
 def _reason(fault: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ragline.concurrency.limited import LimitExceeded, limited
+
 
 class SlowReaders:
     """The outermost of all: what it is given to send with is the server's own.
@@ -25,13 +27,9 @@ class SlowReaders:
             return
 
         async def patiently(message: Message) -> None:
-            limit = asyncio.timeout(self._timeout_s)
             try:
-                async with limit:
-                    await send(message)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
+                await limited(self._timeout_s, send(message))
+            except LimitExceeded:
                 # ASGI has no word for this. uvicorn's `send` is a method of what holds the transport; where another server's is
                 # not, the answer ends here and the connection is left to that server.
                 transport = getattr(getattr(send, "__self__", None), "transport", None)

@@ -57,6 +57,7 @@ async def query(body: QueryRequest, engine: TenantEngine, request: Request) -> R
         answer = await engine.ask(body.query, history=_said(body), **_where(body))
         visit_of(request).turned_out(answer.cache)
         return reply(json_shapes.answer(answer))
+    await visit_of(request).enter()  # a refusal has a status of its own as long as nothing was sent
     return EventStream(_events(engine, body, visit_of(request)), heartbeat_s=state_of(request).settings.server.heartbeat_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import shutil
@@ -12,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
 from ragline.errors import BackendError, CorruptionError, RaglineError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # secure_delete: deleted text is overwritten with zeros, also on pages that become free.
 _WRITER_PRAGMAS = (
@@ -204,9 +208,11 @@ class Readers:
 
 
 class Watch:
-    """Tells in microseconds whether anyone has committed.
+    """Tells in microseconds whether anyone has committed, and what little is asked for with each request.
 
-    `PRAGMA data_version` moves with commits of other connections only, so this one does nothing else.
+    `PRAGMA data_version` moves with commits of other connections only, so this one writes nothing. On an event loop it is asked once in a
+    turn: each time costs the interpreter's lock, for which other threads may be waiting. Whatever was committed before a callback of the
+    loop began is seen by it all the same, for the answer is forgotten before those callbacks run that came to be after it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -215,9 +221,29 @@ class Watch:
         self._connection = open_reader(file, 0)
         self._cursor = self._connection.cursor()
         self._unknown = itertools.count(-1, -1)
+        self._of_turn: int | None = None
 
     def version(self) -> int:
         """A number that differs from the last one where something was committed since."""
+        if not (turns := _running_loop()):
+            return self._version()
+        if self._of_turn is None:
+            self._of_turn = self._version()
+            turns.call_soon(self._turn_over)
+        return self._of_turn
+
+    def _turn_over(self) -> None:
+        self._of_turn = None
+
+    def glance(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Asks on this thread, the event loop's, what takes microseconds. None: it would have to wait; ask on another."""
+        with self._lock, translated(self._file):
+            try:
+                return question(self._connection, *args, **kwargs)
+            except apsw.BusyError:
+                return None
+
+    def _version(self) -> int:
         with self._lock, translated(self._file):
             try:
                 return int(self._cursor.execute("PRAGMA data_version").get)
@@ -228,3 +254,10 @@ class Watch:
         """Twice is harmless."""
         with self._lock:
             self._connection.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -98,7 +98,7 @@ class SqliteKeys:
         version = self._store.version()
         if version != self._version:
             # The version was read first: an act that is committed in between is seen again by the next call, never missed.
-            revision = await self._store.read(_revision)
+            revision = await self._store.glance(_revision)
             if revision != self._revision:
                 self._known.clear()
             self._version, self._revision = version, revision

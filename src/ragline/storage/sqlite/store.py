@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import apsw
 import numpy as np
 
-from ragline.concurrency.workers import Workers
+from ragline.concurrency.workers import Workers, on_worker
 from ragline.errors import BackendError, CorruptionError, RaglineError
 from ragline.storage.base import (
     Changes,
@@ -167,7 +167,7 @@ class SqliteStore:
         if known is not None and known[0] == version:
             return known[1]
         # The version was read first: a commit in between is seen again by the next call, never missed.
-        head = await self.read(reads.head, scope)
+        head = await self.glance(reads.head, scope)
         if len(self._heads) >= _HEADS_LIMIT:
             self._heads.clear()
         self._heads[scope] = (version, head)
@@ -306,6 +306,13 @@ class SqliteStore:
         """Runs `job` in a transaction of its own, for tables that move no log; returns when it is committed."""
         async with self._writer.turn() as turn:
             return await turn.run(job, self._writer.connection, *args, **kwargs)
+
+    async def glance(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Asks what takes microseconds, and no longer than a way to another thread and back."""
+        if self._closed:
+            raise closed_error(self._file)
+        found = None if on_worker() else self._watch.glance(question, *args, **kwargs)
+        return found if found is not None else await self.read(question, *args, **kwargs)
 
     async def read(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Asks on a worker thread; at once where this is one."""
