@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 from serving import Watched, serving
 from workload import large_text
+
+from ragline.bench.machine import usable_cores
+from ragline.chunking.chunker import Chunker
+from ragline.concurrency.workers import Workers
+from ragline.embedding.onnx_runtime import OnnxEmbedder
+from ragline.settings import Settings
 
 if TYPE_CHECKING:
     from run import Bench
@@ -20,6 +28,8 @@ FILE_BYTES = 100_000
 FILES = 40
 SEARCHES_PER_S = 5
 MOST_SECONDS = 600.0
+EMBEDDED_ALONE = 6
+"""Files of which the rate of embedding alone is measured: some hundred chunks."""
 
 
 def upload_while_searching(bench: Bench) -> dict[str, Any]:
@@ -45,11 +55,14 @@ def upload_while_searching(bench: Bench) -> dict[str, Any]:
             told = searching.communicate()[0]
             new = _chunks(client) - chunks
         memory = max(server.memory_bytes) / 1e6
+    alone_per_s = asyncio.run(_embedded_alone(files[:EMBEDDED_ALONE]))
     return {
         "searches alone": alone,
         "searches meanwhile": json.loads(told) if told.strip() else {},
         "accepted_mb_per_s": size_mb / accepted_s,
         "searchable_chunks_per_s": new / searchable_s,
+        "embedded_alone_chunks_per_s": alone_per_s,
+        "searchable_of_embedded_alone": new / searchable_s / alone_per_s,
         "searchable_mb_per_s": size_mb / searchable_s,
         "files_left": left,
         "memory_mb": memory,
@@ -66,6 +79,22 @@ def _searching(bench: Bench, server: Watched) -> subprocess.Popen[str]:
     process.stdin.close()
     process.stdin = None
     return process
+
+
+async def _embedded_alone(texts: Sequence[str]) -> float:
+    """Chunks a second of texts like these where nothing else is done, on all cores."""
+    settings, workers = Settings(), Workers("alone", usable_cores())
+    embedder = OnnxEmbedder.open(settings.embedding, settings.model_cache_dir(), print, question_workers=workers, bulk_workers=workers)
+    most = min(settings.chunking.max_tokens, embedder.max_tokens)
+    chunker = Chunker(embedder.tokenizer, max_tokens=most, overlap_tokens=settings.chunking.overlap_tokens)
+    chunks = [chunk for text in texts for chunk in chunker.chunk(text)]
+    await embedder.embed_passages(chunks[:20])
+    began = time.perf_counter()
+    await embedder.embed_passages(chunks)
+    took_s = time.perf_counter() - began
+    await embedder.close()
+    workers.close()
+    return len(chunks) / took_s
 
 
 def _under_way(client: httpx2.Client) -> int:

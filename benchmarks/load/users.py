@@ -1,9 +1,10 @@
-"""500 people at once, imitated by locust in an environment of its own."""
+"""Hundreds of people at once, imitated by locust in an environment of its own."""
 
 from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -17,7 +18,8 @@ from benchmarks.environments import environment
 if TYPE_CHECKING:
     from run import Bench
 
-USERS = 500
+USERS = (500, 250)
+"""At once; fewer after more, on a store of its own each, to say what a machine can do that cannot do the first."""
 SPAWN_PER_S = 50
 SECONDS = 60
 DISTINCT = 300
@@ -28,18 +30,28 @@ _HERE = Path(__file__).parent
 
 
 def users(bench: Bench) -> dict[str, Any]:
-    """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of 500.
+    """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of so many.
 
     Each question was asked once before.
     """
+    found = {}
+    for count in USERS:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Path(folder) / "store"
+            shutil.copytree(bench.store, store)
+            found[f"{count} users"] = _together(bench, store, count)
+    return found
+
+
+def _together(bench: Bench, store: Path, count: int) -> dict[str, Any]:
     locust = environment("locust", _HERE.parent / "adapters" / "requirements-locust.txt") / "locust"
-    with serving(bench.store) as server, tempfile.TemporaryDirectory() as folder:
+    with serving(store) as server, tempfile.TemporaryDirectory() as folder:
         bench.warm(server)
         bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2, seconds=WARM_SECONDS)
         command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
-        command += ["-u", str(USERS), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
+        command += ["-u", str(count), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
         cpu, wall = server.cpu_s(), time.perf_counter()
-        variables = {**os.environ, "RAGLINE_QUESTIONS": str(bench.store / "questions.json")}
+        variables = {**os.environ, "RAGLINE_QUESTIONS": str(store / "questions.json")}
         before = os.times()
         subprocess.run(command, check=False, env=variables, stdout=subprocess.DEVNULL)
         after, took_s = os.times(), time.perf_counter() - wall

@@ -66,6 +66,46 @@ async def test_what_is_asked_every_second_takes_no_longer_the_more_was_done(stor
 # Group commit
 
 
+async def test_in_a_turn_of_the_loop_the_file_is_asked_once(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    watch, ask = store._watch, store._watch._version
+
+    def counted() -> int:
+        asked.append(1)
+        return ask()
+
+    monkeypatch.setattr(watch, "_version", counted)
+    await asyncio.sleep(0)  # nothing is known of this turn
+    first = [(await store.head(SCOPE)).lsn for _ in range(20)]  # none of which suspends
+    assert first == [0] * 20 and len(asked) == 1
+    await asyncio.sleep(0)
+    assert (await store.head(SCOPE)).lsn == 0 and len(asked) == 2
+    assert await asyncio.to_thread(store.version) == store.version(), "another thread asks for itself"
+
+
+async def test_what_was_committed_is_seen_by_whoever_comes_after_it(tmp_path: Path) -> None:
+    """However often others ask meanwhile, in this process and on another connection."""
+    store, other = await SqliteStore.open(tmp_path), await SqliteStore.open(tmp_path)
+    over = asyncio.Event()
+
+    async def ask_on(which: SqliteStore) -> None:
+        while not over.is_set():
+            await which.head(SCOPE)
+            await asyncio.sleep(0)
+
+    askers = [asyncio.create_task(ask_on(which)) for which in (store, other)]
+    try:
+        for number in range(100):
+            writer, reader = (store, other) if number % 2 else (other, store)
+            await put(writer, SCOPE, document(f"{number}", f"text {number}"))
+            assert (await reader.head(SCOPE)).lsn == (await writer.head(SCOPE)).lsn == number + 1
+    finally:
+        over.set()
+        await asyncio.gather(*askers)
+        await store.close()
+        await other.close()
+
+
 async def test_transactions_that_wait_together_share_a_commit(store: SqliteStore) -> None:
     commits = 0
 

@@ -135,7 +135,7 @@ class AdaptiveLimit:
 
     def _ratio(self, kind: _Kind) -> float:
         """How many times as long as without a crowd calls of a kind took; `TOLERANCE` stands for as long as they may."""
-        return kind.total_s / kind.count / (kind.base_s + self._unnoticed_s / TOLERANCE)
+        return kind.total_s / kind.count / max(kind.base_s, (kind.base_s + self._unnoticed_s) / TOLERANCE)
 
     def _learn(self, seen: list[_Kind], *, crowded: bool) -> bool:
         """Takes over how long calls took, where that was no crowd. Whether some proved much faster than known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 _OUTPUTS = ["embedding"]
 """Named, or onnxruntime would look the names up at each run."""
+
+_GIVE_WAY_S = 0.05
+"""So long a passage waits at most for questions: ingest goes on beside any crowd, if slowly."""
+_LOOK_S = 0.002
 
 
 class OnnxEmbedder:
@@ -157,6 +162,7 @@ class OnnxEmbedder:
                     i = waiting.popleft()
                 except IndexError:
                     return
+                self._give_way()
                 vectors[i] = self._run(self._passage_ids(chunks[i]))
 
         if on_worker():
@@ -180,6 +186,12 @@ class OnnxEmbedder:
     async def close(self) -> None:
         """Lets go of the model; runs under way end as usual."""
         self._session = None
+
+    def _give_way(self) -> None:
+        """Waits a little while questions wait for a thread: niceness shares the cores, but not the interpreter's lock."""
+        ends = time.monotonic() + _GIVE_WAY_S
+        while self._question_workers is not self._bulk_workers and self._question_workers.waiting and time.monotonic() < ends:
+            time.sleep(_LOOK_S)
 
     def _embed_questions(self, questions: Sequence[str]) -> Float32:
         vectors = np.empty((len(questions), self.dimension), np.float32)

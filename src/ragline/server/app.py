@@ -67,7 +67,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
             configure_logging(settings.server.log_level, settings.server.log_format == "json")
-        sys.setswitchinterval(min(_SWITCH_S, sys.getswitchinterval()))
+        before_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(_SWITCH_S, before_s))
         try:
             async with state.running():
                 with drained_first(state.stop, settings.server.drain_s):
@@ -75,6 +76,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
         except RaglineError as failure:
             _log.error("the server cannot run: %s (%s)", failure.message, failure.hint)
             raise
+        finally:
+            sys.setswitchinterval(before_s)
 
     app = _Application(
         write_timeout_s=settings.limits.write_timeout_s,

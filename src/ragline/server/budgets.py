@@ -12,6 +12,7 @@ from ragline.concurrency.adaptive_limit import AdaptiveLimit
 from ragline.concurrency.admission import Admission
 from ragline.concurrency.ladder import Ladder
 from ragline.concurrency.rates import LocalRates, SharedRates, open_rates
+from ragline.engine.machine import usable_cores
 from ragline.observe.series import Series
 from ragline.server.errors import HttpError
 from ragline.settings.limits import LimitsSettings
@@ -154,6 +155,9 @@ class Budgets:
 
 
 def _limit(most: int, processes: int, unnoticed_s: float) -> AdaptiveLimit:
-    """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
+    """A process's own limit, which stays within its share of the most at once; each process lets in one at least.
+
+    It never shrinks below two, so that one computes while another is read or sent, unless there is but one core for all that.
+    """
     share = max(1, most // processes)
-    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share), highest=share, unnoticed_s=unnoticed_s)
+    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share, usable_cores()), highest=share, unnoticed_s=unnoticed_s)

@@ -221,16 +221,17 @@ class Watch:
         self._connection = open_reader(file, 0)
         self._cursor = self._connection.cursor()
         self._unknown = itertools.count(-1, -1)
-        self._of_turn: int | None = None
+        self._of_turn: tuple[asyncio.AbstractEventLoop, int] | None = None
 
     def version(self) -> int:
         """A number that differs from the last one where something was committed since."""
-        if not (turns := _running_loop()):
+        loop = _running_loop()
+        if loop is None:
             return self._version()
-        if self._of_turn is None:
-            self._of_turn = self._version()
-            turns.call_soon(self._turn_over)
-        return self._of_turn
+        if self._of_turn is None or self._of_turn[0] is not loop:
+            self._of_turn = loop, self._version()
+            loop.call_soon(self._turn_over)
+        return self._of_turn[1]
 
     def _turn_over(self) -> None:
         self._of_turn = None

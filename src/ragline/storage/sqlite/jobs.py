@@ -118,5 +118,4 @@ class SqliteJobs:
         return await self._read(job_queue.known_paths, paths)
 
     async def _change(self, change: Callable[..., T], /, *args: Any) -> T:
-        async with self._writer.turn() as turn:
-            return await turn.run(change, self._writer.connection, *args)
+        return await self._writer.write(change, self._writer.connection, *args)

@@ -304,8 +304,7 @@ class SqliteStore:
 
     async def write(self, job: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `job` in a transaction of its own, for tables that move no log; returns when it is committed."""
-        async with self._writer.turn() as turn:
-            return await turn.run(job, self._writer.connection, *args, **kwargs)
+        return await self._writer.write(job, self._writer.connection, *args, **kwargs)
 
     async def glance(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Asks what takes microseconds, and no longer than a way to another thread and back."""
