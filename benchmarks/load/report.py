@@ -55,7 +55,7 @@ def _values(path: str, found: Mapping[str, Any]) -> Iterator[str]:
     for name, value in found.items():
         whole = f"{path} {name}".strip()
         if isinstance(value, Mapping):
-            if name != "machine" and "good_per_s" not in value:
+            if name not in ("machine", "statuses") and "good_per_s" not in value:
                 yield from _values(whole, value)
         elif "good_per_s" not in found and name != "load_before":
             yield f"- {whole}: {_shown(value)}"

@@ -63,14 +63,17 @@ class Budgets:
         self._settings = settings
         self._folder = folder
         self._rates: LocalRates | SharedRates | None = None
+        # Searches compute here: one on each core, while another is read or sent. With a single core for all that, one.
+        cores = usable_cores()
+        searches = cores + 1 if cores > 1 else 1
         self.admissions = {
             # Who reads an answer, or has sent a file, does not notice so much; programs that search over and over do. And the more
             # uploads wait for the disk together, the fewer times it is waited for.
-            name: Admission(name, _limit(most, processes, unnoticed_s))
-            for name, most, unnoticed_s in (
-                ("searching", settings.max_searching, 0.0),
-                ("asking", settings.max_asking, 0.1),
-                ("ingesting", settings.max_ingesting, 0.3),
+            name: Admission(name, _limit(most, processes, lowest, unnoticed_s))
+            for name, most, lowest, unnoticed_s in (
+                ("searching", settings.max_searching, searches, 0.0),
+                ("asking", settings.max_asking, _LOWEST_LIMIT, 0.1),
+                ("ingesting", settings.max_ingesting, _LOWEST_LIMIT, 0.3),
             )
         }
         self._ladders = {name: self._ladder(self.admissions[name]) for name in ("searching", "asking")}
@@ -154,10 +157,7 @@ class Budgets:
             self._rates = None
 
 
-def _limit(most: int, processes: int, unnoticed_s: float) -> AdaptiveLimit:
-    """A process's own limit, which stays within its share of the most at once; each process lets in one at least.
-
-    It never shrinks below two, so that one computes while another is read or sent, unless there is but one core for all that.
-    """
+def _limit(most: int, processes: int, lowest: int, unnoticed_s: float) -> AdaptiveLimit:
+    """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
     share = max(1, most // processes)
-    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(_LOWEST_LIMIT, share, usable_cores()), highest=share, unnoticed_s=unnoticed_s)
+    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(lowest, share), highest=share, unnoticed_s=unnoticed_s)
