@@ -25,7 +25,7 @@ demo: $(VENV)/.installed  ## Ingests examples/corpus and asks three questions, o
 	@echo; $(DEMO) ask "For how many days are the old and the new key both accepted since January 2025?"
 
 test: $(VENV)/.installed-dev  ## Every test but the soak.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev  ## Lint, formatting, types, layering.
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ class AdaptiveLimit:
 
     Args:
         initial, lowest, highest: Of the limit.
-        unnoticed_s: Calls may take so much longer than without a crowd in any case: nobody minds.
+        quick_s: Calls that take no longer are quick enough, however much quicker they are without a crowd.
         clock: Seconds, never going back.
     """
 
@@ -58,12 +58,12 @@ class AdaptiveLimit:
         *,
         lowest: int = 2,
         highest: int = 1000,
-        unnoticed_s: float = 0.0,
+        quick_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lowest, self._highest = lowest, highest
         self._limit = float(min(max(initial, lowest), highest))
-        self._unnoticed_s = unnoticed_s
+        self._quick_s = quick_s
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}
         self._starting = True
@@ -135,7 +135,7 @@ class AdaptiveLimit:
 
     def _ratio(self, kind: _Kind) -> float:
         """How many times as long as without a crowd calls of a kind took; `TOLERANCE` stands for as long as they may."""
-        return kind.total_s / kind.count / max(kind.base_s, (kind.base_s + self._unnoticed_s) / TOLERANCE)
+        return kind.total_s / kind.count / max(kind.base_s, self._quick_s / TOLERANCE)
 
     def _learn(self, seen: list[_Kind], *, crowded: bool) -> bool:
         """Takes over how long calls took, where that was no crowd. Whether some proved much faster than known."""

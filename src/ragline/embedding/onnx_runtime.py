@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _OUTPUTS = ["embedding"]
 """Named, or onnxruntime would look the names up at each run."""
 
-_GIVE_WAY_S = 0.05
+_GIVE_WAY_S = 0.25
 """So long a passage waits at most for questions: ingest goes on beside any crowd, if slowly."""
 _LOOK_S = 0.002
 
