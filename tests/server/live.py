@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
+import uvloop
 
 from ragline.engine import Engine
 from ragline.server.app import create_app
+from ragline.server.protocol import BoundedHeads
 from ragline.server.state import ServerState
 from ragline.settings import Settings
 from ragline.storage.keys import KeyScope, new_key
@@ -59,7 +61,10 @@ def live(folder: Path, **settings: Any) -> Iterator[Live]:
     app = create_app(Settings(data_dir=folder, **settings), open_engine=opened)
     loops: list[asyncio.AbstractEventLoop] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=5))
+        config = uvicorn.Config(
+            app, http=BoundedHeads, ws="none", log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=5
+        )
+        server = uvicorn.Server(config)
 
         async def serve() -> None:
             loops.append(asyncio.get_running_loop())
@@ -67,7 +72,7 @@ def live(folder: Path, **settings: Any) -> Iterator[Live]:
 
         started = threading.Event()
         server.startup = _then(server.startup, started.set)  # type: ignore[method-assign]
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="live server")
+        thread = threading.Thread(target=lambda: uvloop.run(serve()), name="live server")
         thread.start()
         try:
             assert started.wait(30), "the server did not start"

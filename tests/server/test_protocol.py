@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
+import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import uvicorn
 
+from ragline.server import lingering
 from ragline.server.protocol import BoundedHeads
 
 Connect = Any
@@ -31,9 +35,18 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def echo_or_refuse(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] != "/refused":
+        await echo(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"5"), (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": b"large"})
+
+
 @pytest.fixture
 async def address() -> AsyncIterator[tuple[str, int]]:
-    config = uvicorn.Config(echo, http=Impatient, lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(echo_or_refuse, http=Impatient, lifespan="off", log_config=None, access_log=False)
     config.load()
     state = uvicorn.server.ServerState()
     loop = asyncio.get_running_loop()
@@ -94,3 +107,45 @@ async def test_the_next_request_of_a_connection_has_its_own_time(address: tuple[
     request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
     answer = await sent(address, request, 0.4, request, 0.4, b"GET / HTTP/1.1\r\nhost: a\r\nx: ")
     assert answer.count(b"HTTP/1.1 200") == 2
+
+
+REFUSED = b"POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n"
+
+
+def told(address: tuple[str, int], *, then: int = 0) -> tuple[bytes, bool]:
+    """The whole answer to a client that sends on after it was refused, and sends `then` bytes more; and whether it was cut off."""
+    with socket.create_connection(address, timeout=10) as client:
+        try:
+            client.sendall(REFUSED + b"x" * 70_000)
+            select.select([client], [], [], 10)
+            for _ in range(20):
+                client.sendall(b"x" * 50_000)
+                time.sleep(0.001)  # what a reset would overtake is still unread
+            client.sendall(b"x" * then)
+            answer = b"".join(iter(lambda: client.recv(1000), b""))
+        except ConnectionError:
+            return b"", True
+        return answer, False
+
+
+async def test_who_is_refused_while_sending_hears_why(address: tuple[str, int]) -> None:
+    answer, cut_off = await asyncio.to_thread(told, address)
+    assert not cut_off
+    assert answer.startswith(b"HTTP/1.1 413") and answer.endswith(b"\r\n\r\nlarge")
+
+
+async def test_who_sends_on_for_too_long_is_cut_off(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "_LINGER_BYTES", 2_000_000)
+    _, cut_off = await asyncio.to_thread(told, address, then=8_000_000)
+    assert cut_off
+    monkeypatch.setattr(lingering, "_LINGER_S", 0.2)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(REFUSED + b"x")
+    assert (await reader.read()).endswith(b"large")
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(10):
+            while True:  # until the other side is gone
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+    writer.close()

@@ -1,7 +1,7 @@
 """HTTP as uvicorn speaks it, with bounds on what comes around a body: the head of a request must be there soon, and small.
 
 Without them a client could hold connections by sending a head that never ends, slowly, or memory, fast; the latter also with
-headers that follow a chunked body, which are kept like those before it.
+headers that follow a chunked body, which are kept like those before it. And a client that is refused while it sends hears why.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ragline.server.lingering import Lingering
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -25,14 +27,18 @@ class BoundedHeads(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._went_on = False
+        self._unfinished = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is due."""
-        super().connection_made(transport)
+        self._lingering = Lingering(transport, self.loop, lambda: self._unfinished)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # all of a transport that is asked of it
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Reads on, unless a head, or what follows a body, has grown too large."""
+        if self._lingering.dropped(data):
+            return
         awaited, self._went_on = self._deadline, False
         super().data_received(data)
         in_head = awaited is not None and self._deadline is awaited
@@ -45,7 +51,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._went_on = True
+        self._went_on = self._unfinished = True
         super().on_message_begin()
         if self._deadline is None:
             self._expect_head()
@@ -71,12 +77,13 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is there whole."""
-        self._went_on = True
+        self._went_on, self._unfinished = True, False
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
         self._head_is_there()
+        self._lingering.lost()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
