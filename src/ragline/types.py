@@ -49,13 +49,14 @@ class Effort:
 
     Results that are known already are given whole, whatever the effort.
 
-    Quoting computes on this machine: while no thread is free for it, a language model is asked all the same.
+    Without a language model the sentences that share the question's words are quoted; where none share enough of them, the model is asked.
 
     Examples:
         Effort()                                    # all that the settings say
         Effort(rerank=False)                        # hits keep the order of the search: "load_no_rerank"
         Effort(rerank=False, full_depth=False)      # and each leg looks at a quarter of the candidates: "load_less_depth"
-        Effort(language_model=False)                # quotations instead of a language model: "load_extractive"
+        Effort(language_model=False)                # quotations instead of a language model: "load_extractive", or
+                                                    # instead of quotations chosen by meaning: "load_by_words"
     """
 
     rerank: bool = True

@@ -13,6 +13,8 @@ from tests.imitation.rerank import RerankServer
 
 DOCUMENTS = [Document(f"Keys of kind {n} rotate every {n} days.", id=f"{n:02}") for n in range(30)]
 QUESTION = "How often do keys rotate?"
+PLAIN = "Keys of kind 7 rotate when?"
+LIGHT = Effort(language_model=False)
 
 
 def written_by(server: ChatServer) -> GenerationSettings:
@@ -48,32 +50,62 @@ async def test_less_depth_still_gives_as_many_hits(tmp_path: Path) -> None:
         assert not (await opened.search(QUESTION, top_k=25, effort=shallow)).degraded, "no less than what is wanted"
 
 
-async def test_without_a_language_model_the_documents_are_quoted_and_the_answer_is_not_kept(tmp_path: Path) -> None:
+async def test_without_a_language_model_what_shares_the_words_is_quoted_and_not_kept(tmp_path: Path) -> None:
     with ChatServer("openai", Script(["Keys rotate [1]."])) as server:
         async with engine(tmp_path, generation=written_by(server)) as opened:
             await opened.ingest(DOCUMENTS)
-            light = await opened.ask(QUESTION, effort=Effort(language_model=False))
-            assert light.found and light.citations and light.degraded == ("load_extractive",)
-            assert not server.requests
-            assert (await opened.ask(QUESTION)).degraded == () and len(server.requests) == 1
-            known = await opened.ask(QUESTION, effort=Effort(language_model=False))
+            light = await opened.ask(PLAIN, effort=LIGHT)
+            assert light.text == "Keys of kind 7 rotate every 7 days. [1]" and light.citations[0].document_id == "07"
+            assert light.degraded == ("load_extractive",) and not server.requests
+            full = await opened.ask(PLAIN)
+            assert full.text == "Keys rotate [1]." and full.degraded == () and len(server.requests) == 1
+            known = await opened.ask(PLAIN, effort=LIGHT)
             assert known.cache == "hit" and not known.degraded
 
 
+async def test_where_no_words_are_shared_the_language_model_answers_and_its_answer_is_kept(tmp_path: Path) -> None:
+    with ChatServer("openai", Script(["Keys rotate [1]."])) as server:
+        async with engine(tmp_path, generation=written_by(server)) as opened:
+            await opened.ingest(DOCUMENTS)
+            written = await opened.ask("How frequently is it changed?", effort=LIGHT)
+            assert written.text == "Keys rotate [1]." and written.degraded == () and len(server.requests) == 1
+            assert (await opened.ask("How frequently is it changed?")).cache == "hit"
+
+
+async def test_quotations_are_chosen_by_words_alone_first(tmp_path: Path) -> None:
+    async with engine(tmp_path) as opened:
+        await opened.ingest(DOCUMENTS)
+        light = await opened.ask(PLAIN, effort=LIGHT)
+        assert light.degraded == ("load_by_words",) and light.citations[0].quote == "Keys of kind 7 rotate every 7 days."
+        assert (await opened.ask(PLAIN)).cache == "miss", "it was not kept"
+
+
+async def test_what_was_found_with_less_depth_bears_a_known_answer_and_keeps_nothing(tmp_path: Path) -> None:
+    shallow = Effort(full_depth=False)
+    async with engine(tmp_path, retrieval=RetrievalSettings(candidates=20, evidence=2)) as opened:
+        await opened.ingest(DOCUMENTS)
+        full = await opened.ask(PLAIN, top_k=2)
+        await opened.ingest([Document("The cellar is painted green.", id="other")])
+        again = await opened.ask(PLAIN, top_k=2, effort=shallow)
+        assert again.cache == "revalidated" and again.degraded == ("load_less_depth",) and again.text == full.text
+        assert (await opened.ask(PLAIN, top_k=2)).cache == "revalidated", "where it holds was not noted"
+        await opened.ingest([Document("Keys of kind 7 rotate every 8 days.", id="07")])
+        changed = await opened.ask(PLAIN, top_k=2, effort=shallow)
+        assert changed.cache == "miss" and "8 days" in changed.text and changed.degraded == ("load_less_depth",)
+        assert (await opened.ask(PLAIN, top_k=2)).cache == "miss", "what was made of it was not kept"
+
+
 async def test_who_asks_with_less_effort_neither_joins_others_nor_is_joined(tmp_path: Path) -> None:
-    light = Effort(language_model=False)
     with ChatServer("openai", Script(["Keys ", 0.5, "rotate [1]."])) as server:
         async with engine(tmp_path, generation=written_by(server)) as opened:
             await opened.ingest(DOCUMENTS)
-            events = opened.stream(QUESTION)
+            events = opened.stream(PLAIN)
             while (await anext(events)).kind != "token":
                 pass
-            # The model is writing: no thread is taken, so that what is asked with less effort is quoted.
-            assert (await opened.ask(QUESTION, effort=light)).degraded == ("load_extractive",)
+            assert (await opened.ask(PLAIN, effort=LIGHT)).degraded == ("load_extractive",)
             full = [event.data async for event in events][-1]
             assert full.text == "Keys rotate [1]." and not full.degraded
-            other = "What happens to kind 7?"
-            quoted, written = await asyncio.gather(opened.ask(other, effort=light), opened.ask(other))
+            other = "Keys of kind 9 rotate when?"
+            quoted, written = await asyncio.gather(opened.ask(other, effort=LIGHT), opened.ask(other))
             assert written.text == "Keys rotate [1]." and not written.degraded
-            # Where threads are scarce at that moment, both ask the model, each for itself.
-            assert len(server.asked) == (2 if quoted.degraded else 3)
+            assert quoted.degraded == ("load_extractive",) and len(server.asked) == 2

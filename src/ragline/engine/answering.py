@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.generation.base import Generated, Generator
+from ragline.generation.by_words import WordsFirst
 from ragline.observe.records import RequestRecord
 from ragline.retrieval.neighbours import widen
 from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, StreamEvent
-
-LOAD_EXTRACTIVE = "load_extractive"
-"""Degraded, because it was asked for with less effort: the documents are quoted, and no language model was asked."""
-
-LIGHT_EVIDENCE = 3
-"""So many of the best hits are quoted from then: each costs the embedding of its sentences."""
 
 
 async def gather_evidence(search: Search, result: SearchResult, resources: Resources) -> tuple[Generator, Sequence[ScoredChunk]]:
@@ -34,20 +28,9 @@ async def gather_evidence(search: Search, result: SearchResult, resources: Resou
     return generator, evidence
 
 
-async def without_language_model(
-    search: Search, generator: Generator, evidence: Sequence[ScoredChunk], result: SearchResult, resources: Resources
-) -> tuple[Generator, Sequence[ScoredChunk], SearchResult]:
-    """A generator that quotes, from the best hits alone, and the result that says so.
-
-    All as they are where the generator quotes already, where nothing can be quoted, and where no thread is free: quoting computes
-    here, a language model mostly elsewhere, and where threads are what is scarce it would make things worse.
-    """
-    if not generator.shares_answers or resources.question_workers.waiting:  # not shared: its answers are cheap
-        return generator, evidence, result
-    quoting = await resources.extractive_for(_scopes(search, result))
-    if quoting is None:
-        return generator, evidence, result
-    return quoting, evidence[:LIGHT_EVIDENCE], replace(result, degraded=(*result.degraded, LOAD_EXTRACTIVE))
+def by_words_first(generator: Generator, resources: Resources) -> Generator:
+    """A generator that spends little where it can: a language model, or comparing by meaning, only where words alone do not answer."""
+    return WordsFirst(generator, max_sentences=resources.settings.generation.max_sentences, workers=resources.question_workers)
 
 
 def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:

@@ -20,7 +20,7 @@ from ragline.caching.memory import MemoryCache
 from ragline.concurrency.deadlines import remaining_s, size_of_deadline, within_deadline
 from ragline.concurrency.entering import entered
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
-from ragline.engine.answering import gather_evidence, stages_of, without_language_model, write_answer
+from ragline.engine.answering import by_words_first, gather_evidence, stages_of, write_answer
 from ragline.engine.resources import Resources
 from ragline.engine.searching import Search
 from ragline.errors import DeadlineError
@@ -241,20 +241,20 @@ class Asking:
         with self._resources.in_use():  # between two steps its reader may have closed the engine
             generator, evidence = await gather_evidence(search, result, self._resources)
         keeps = asked is not None and _keepable(result)
-        if asked is not None and keeps:
+        if asked is not None and not result.lag:
             record.mark("evidence")
             fingerprint = evidence_fingerprint(generator, evidence, search.history)
             with self._resources.in_use():
                 known = await self._still_true(search, asked, result, generator, fingerprint)
             record.mark("cache")
             if known is not None:
-                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=record.timings()))[1:]:
+                known = replace(known, hits=result.hits, lsn=result.lsn, degraded=result.degraded, timings=record.timings())
+                for event in _replayed(known)[1:]:
                     yield event
                 return
             self.tally.add(asked.scope.tenant, "miss")
         if not search.effort.language_model:
-            with self._resources.in_use():
-                generator, evidence, result = await without_language_model(search, generator, evidence, result, self._resources)
+            generator = by_words_first(generator, self._resources)
         async with aclosing(write_answer(generator, search, evidence, result, record)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):
@@ -269,7 +269,13 @@ class Asking:
     async def _still_true(
         self, search: Search, asked: Asked, result: SearchResult, generator: Generator, fingerprint: str
     ) -> Answer | None:
-        """An answer given before, to this question or to one that means the same, that the evidence of now still bears."""
+        """An answer given before, to this question or to one that means the same, that the evidence of now still bears.
+
+        Evidence that a search found with something left out bears an answer as well, but does not say that the answer holds: a full
+        search might find other evidence.
+        """
+        if result.degraded:
+            return await self.answers.borne(asked, fingerprint)
         position = _position_of(result)
         known = await self.answers.revalidated(asked, position, fingerprint)
         if known is None and (vector := await self._vector(search, generator)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
 
@@ -75,21 +75,8 @@ class ExtractiveGenerator:
             yield NOT_FOUND
             yield Generated(NOT_FOUND, (), found=False)
             return
-        text, citations = "", list[Citation]()
-        before: Sentence | None = None
-        for run in _runs(chosen):
-            chunk = evidence[run[0].chunk]
-            for sentence in run:
-                piece = _gap(before, sentence) + " ".join(sentence.text.split())
-                text += piece
-                yield piece
-                before = sentence
-            citations.append(_citation(chunk, run[0].start, run[-1].end))
-            marker = f" [{len(citations)}]"
-            text += marker
-            yield marker
-            yield citations[-1]
-        yield Generated(text, tuple(citations), found=True)
+        for piece in told(chosen, evidence):
+            yield piece
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -112,6 +99,26 @@ class ExtractiveGenerator:
 
     def _embed_here(self, texts: Sequence[str]) -> Float32:
         return drive(self._embedder.embed_questions(texts))
+
+
+def told(
+    chosen: Sequence[Sentence], evidence: Sequence[ScoredChunk], degraded: tuple[str, ...] = ()
+) -> Iterator[str | Citation | Generated]:
+    """Sentences of the evidence as an answer: each, its marker and its citation in turn, then the whole."""
+    text, citations = "", list[Citation]()
+    before: Sentence | None = None
+    for run in _runs(chosen):
+        for sentence in run:
+            piece = _gap(before, sentence) + " ".join(sentence.text.split())
+            text += piece
+            yield piece
+            before = sentence
+        citations.append(_citation(evidence[run[0].chunk], run[0].start, run[-1].end))
+        marker = f" [{len(citations)}]"
+        text += marker
+        yield marker
+        yield citations[-1]
+    yield Generated(text, tuple(citations), found=True, degraded=degraded)
 
 
 def _mean_cosine(vectors: Float32) -> float:

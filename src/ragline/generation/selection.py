@@ -49,6 +49,9 @@ NEARLY = 0.1
 SAME = 0.92
 """Two sentences of this cosine say the same."""
 
+FOUND_BY_WORDS = 0.4
+"""Where nothing is compared by meaning, a sentence that holds this share of the question's words answers it: docs/decisions/0015."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -126,14 +129,27 @@ def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int
     """
     asked, told = vectors[: len(plan.parts)], vectors[len(plan.parts) :]
     scores = _scores((asked @ told.T - unrelated) / (1.0 - unrelated), plan.coverage)
-    answered = np.flatnonzero(scores.max(axis=1) >= plan.bars)
+    return _answering(plan, scores, plan.bars, told @ told.T > SAME, max_sentences)
+
+
+def choose_by_words(plan: Plan, *, max_sentences: int) -> list[Sentence]:
+    """The same without vectors, at a fraction of the cost: a sentence scores by its words alone."""
+    bars = np.full(len(plan.parts), FOUND_BY_WORDS, np.float32)
+    return _answering(plan, plan.coverage, bars, np.eye(len(plan.sentences), dtype=np.bool_), max_sentences)
+
+
+def _answering(plan: Plan, scores: Float32, bars: Float32, alike: terms.Hits, max_sentences: int) -> list[Sentence]:
+    """The best sentences by `scores`, `(parts, sentences)`, of the parts in which one reaches the bar.
+
+    Of two that are `alike`, `(sentences, sentences)`, one is taken; each is like itself.
+    """
+    answered = np.flatnonzero(scores.max(axis=1) >= bars)
     if not answered.size:
         return []
-    alike = told @ told.T > SAME
     chosen: list[int] = []
     # The whole question stands first among the parts; its sentences, where there are several, say more exactly what is asked.
     for part in answered[answered > 0] if (answered > 0).any() else answered:
-        fit = np.where(scores[part] >= plan.bars[part], scores[part], -np.inf)
+        fit = np.where(scores[part] >= bars[part], scores[part], -np.inf)
         _append(chosen, int(np.argmax(fit)), alike)
     chosen = chosen[:max_sentences]
     best = scores[answered].max(axis=0)
@@ -141,7 +157,7 @@ def choose(plan: Plan, vectors: Float32, *, unrelated: float, max_sentences: int
     for i in np.argsort(-best, kind="stable").tolist():
         if len(chosen) == max_sentences:
             break
-        if _adds(plan, scores, answered, chosen, i) or best[i] >= weakest - CLOSE:
+        if _adds(plan, scores, bars, answered, chosen, i) or best[i] >= weakest - CLOSE:
             _append(chosen, i, alike)
     return _in_telling_order(_with_lists([plan.sentences[i] for i in chosen], plan.quotable, max_sentences))
 
@@ -168,10 +184,10 @@ def _append(chosen: list[int], i: int, alike: terms.Hits) -> None:
         chosen.append(i)
 
 
-def _adds(plan: Plan, scores: Float32, answered: NDArray[np.int64], chosen: list[int], i: int) -> bool:
+def _adds(plan: Plan, scores: Float32, bars: Float32, answered: NDArray[np.int64], chosen: list[int], i: int) -> bool:
     """Whether a sentence that nearly answers holds much of a part's words that no chosen sentence holds."""
     fresh = np.maximum(plan.own[answered, i] - plan.own[answered][:, chosen].max(axis=1), 0.0).sum(axis=1)
-    return bool(((fresh >= ADDS) & (scores[answered, i] >= plan.bars[answered] - NEARLY)).any())
+    return bool(((fresh >= ADDS) & (scores[answered, i] >= bars[answered] - NEARLY)).any())
 
 
 def _with_lists(chosen: Sequence[Sentence], quotable: Sequence[Sentence], max_sentences: int) -> list[Sentence]:
