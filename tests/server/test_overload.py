@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from ragline.server import door
-from ragline.server.budgets import Budgets
-from ragline.settings import CacheSettings, GenerationSettings, LimitsSettings
+from ragline.server.budgets import Budgets, efforts_of
+from ragline.settings import CacheSettings, GenerationSettings, LimitsSettings, Settings
 from ragline.storage.keys import new_key
-from ragline.types import Document
+from ragline.types import Document, Effort
 from tests.imitation.chat import MODEL, ChatServer, Script
 from tests.imitation.http import HANG
 from tests.server.live import Live, live
@@ -113,10 +113,22 @@ async def test_without_a_cache_a_full_server_reads_no_question(tmp_path: Path) -
         assert exchange.status == 503 and not exchange.body_wanted.is_set()
 
 
+def test_what_is_left_out_first_costs_most_for_what_it_gives() -> None:
+    everything = Settings(generation={"generator": "openai", "model": "m"}, rerank={"reranker": "endpoint", "base_url": "http://r"})
+    whole, no_rerank, shallow, quoted = efforts_of(everything, "asking")
+    assert whole == Effort() and no_rerank == Effort(rerank=False)
+    assert shallow == Effort(rerank=False, full_depth=False)
+    assert quoted == Effort(rerank=False, full_depth=False, language_model=False)
+    assert efforts_of(everything, "searching") == (whole, no_rerank, shallow)
+    plain = Settings()
+    assert efforts_of(plain, "asking") == (whole, Effort(language_model=False), Effort(language_model=False, full_depth=False))
+    assert efforts_of(plain, "searching") == (whole, Effort(full_depth=False))
+
+
 @pytest.mark.parametrize(("most", "processes", "share"), [(512, 1, 512), (512, 4, 128), (10, 3, 3), (2, 4, 1)])
 def test_processes_share_what_a_server_takes_on_at_once(most: int, processes: int, share: int) -> None:
     settings = LimitsSettings(max_asking=most, max_searching=most, max_ingesting=most)
-    for admission in Budgets(settings, None, processes=processes).admissions.values():
+    for admission in Budgets(Settings(limits=settings), None, processes=processes).admissions.values():
         limit, highest = admission.limit, 0
         for _ in range(40):  # windows of calls that do not slow each other: they let it grow as far as it may
             crowd = limit.now
@@ -163,10 +175,10 @@ async def test_under_load_answers_leave_out_work_and_say_so(tmp_path: Path) -> N
         async with serving(tmp_path, generation=generation) as served:
             await served.state.engine.ingest(DOCUMENTS)
             ladder = served.state.budgets._ladders["asking"]
-            ladder._level = 3
+            ladder._level = 2
             light = (await served.client.post("/api/v1/query", json=QUERY)).json()
             assert {"load_less_depth", "load_extractive"} <= set(light["degraded"]) and not server.requests
-            assert served.state.budgets.stats()["budgets"]["asking"]["level"] == 3
+            assert served.state.budgets.stats()["budgets"]["asking"]["level"] == 2
             ladder._level = 0
             assert (await served.client.post("/api/v1/query", json=QUERY)).json()["degraded"] == []
 

@@ -76,3 +76,15 @@ def test_a_step_after_which_less_gets_done_is_taken_back_and_left_alone() -> Non
         done += (10, 11, 12, 40)[ladder.level] * 0.05
         levels.append(ladder.see(True))
     assert levels[-1] == 3, "after a while it is tried again"
+
+
+def test_a_step_that_only_came_when_less_could_be_done_is_taken_again() -> None:
+    clock, done = Clock(), 0.0
+    ladder = Ladder(1, lambda: int(done), up_s=0.5, down_s=3, longest_s=60, clock=clock)
+    levels: list[int] = []
+    for number in range(200):  # 10 s; after the first second all that comes takes long, with the step and without
+        clock.now += 0.05
+        done += (40 if number < 20 else 5) * 0.05
+        levels.append(ladder.see(True))
+    assert levels[0] == 0 and 1 in levels[:20] and 0 in levels[40:100]
+    assert levels[-1] == 1

@@ -16,7 +16,8 @@ class Ladder:
 
     Calm must last `down_s`; twice as long, up to `longest_s`, each time that a step down was followed by one up soon after: what
     could not be done without that step is not tried again every few seconds. A step up after which clearly less gets done than before is
-    taken back, and not taken again for `longest_s`: what it saves is not what is scarce.
+    taken back. Where more gets done without it again, it is not taken for `longest_s`: what it saves is not what is scarce. Where not, it
+    was not the step: more came that takes long.
 
     Args:
         done: How much has been done since the start.
@@ -43,6 +44,7 @@ class Ladder:
         self._since = clock()
         self._went_down = float("-inf")
         self._before: float | None = None
+        self._suspected: float | None = None
         self._mark = (self._since, done())
         self._barred = (steps + 1, self._since)
 
@@ -55,7 +57,7 @@ class Ladder:
         """The level, given whether there is too much to do now. To be told often: with each request."""
         now = self._clock()
         if busy != self._busy:
-            self._busy, self._since, self._before = busy, now, None
+            self._busy, self._since, self._before, self._suspected = busy, now, None, None
             self._mark = (now, self._done())
         elif busy:
             self._see_busy(now)
@@ -66,13 +68,19 @@ class Ladder:
         return self._level
 
     def _see_busy(self, now: float) -> None:
-        if self._before is not None:
-            if now - self._mark[0] >= TRIAL_S:
-                if self._rate(now) < self._before * _WORSE:
-                    self._barred = (self._level, now + self._longest_s)
-                    self._level -= 1
-                self._before, self._since, self._mark = None, now, (now, self._done())
+        on_trial = self._before is not None or self._suspected is not None
+        if on_trial and now - self._mark[0] < TRIAL_S:
             return
+        if self._before is not None:
+            rate = self._rate(now)
+            if rate < self._before * _WORSE:
+                self._level, self._suspected = self._level - 1, rate
+            self._before, self._since, self._mark = None, now, (now, self._done())
+            return
+        if self._suspected is not None:
+            if self._suspected < self._rate(now) * _WORSE:
+                self._barred = (self._level + 1, now + self._longest_s)
+            self._suspected = None
         barred, until = self._barred
         if now - self._since < self._up_s or self._level >= self._steps or (self._level + 1 >= barred and now < until):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ragline.concurrency.rates import LocalRates, SharedRates, open_rates
 from ragline.engine.machine import usable_cores
 from ragline.observe.series import Series
 from ragline.server.errors import HttpError
-from ragline.settings.limits import LimitsSettings
+from ragline.settings import Settings
 from ragline.types import Effort
 
 _ASKING = {
@@ -30,20 +31,29 @@ _INGESTING = "/api/v1/documents"
 LIMITED = ("/api/", "/v1/")
 """Below these, rates hold; health, figures and documentation are always answered."""
 
-EFFORTS = (
-    Effort(),
-    Effort(rerank=False),
-    Effort(rerank=False, full_depth=False),
-    Effort(rerank=False, full_depth=False, language_model=False),
-)
-"""By level: what is left out first costs most for what it gives."""
-
+_WHOLE = Effort()
 _FIRST_LIMIT = 16
 _LOWEST_LIMIT = 2
 _REMEMBERED = 512
 _TELL_EVERY_S = 5.0
 
 _log = logging.getLogger("ragline.server")
+
+
+def efforts_of(settings: Settings, budget: str) -> tuple[Effort, ...]:
+    """By level: all, then with one thing less at a time; what costs most for what it gives is left out first.
+
+    Only what there is to leave out: without a reranker there is no step without it. Quotations that are found by their words are nearly
+    as good as those found by meaning, and cost a fifth (docs/decisions/0015); for a language model they are the last resort.
+    """
+    steps: list[dict[str, bool]] = [{"rerank": False}] if settings.rerank.reranker != "none" else []
+    steps.append({"full_depth": False})
+    if budget == "asking":
+        steps.insert(0 if settings.generation.generator == "extractive" else len(steps), {"language_model": False})
+    levels = [Effort()]
+    for step in steps:
+        levels.append(replace(levels[-1], **step))
+    return tuple(levels)
 
 
 class Budgets:
@@ -59,8 +69,8 @@ class Budgets:
         processes: How many serve beside each other, this one included.
     """
 
-    def __init__(self, settings: LimitsSettings, folder: Path | None, *, processes: int = 1) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, folder: Path | None, *, processes: int = 1) -> None:
+        limits = self._settings = settings.limits
         self._folder = folder
         self._rates: LocalRates | SharedRates | None = None
         # Searches compute here: one on each core, while another is read or sent. With a single core for all that, one.
@@ -71,12 +81,13 @@ class Budgets:
             # not. And the more uploads wait for the disk together, the fewer times it is waited for.
             name: Admission(name, _limit(most, processes, lowest, quick_s))
             for name, most, lowest, quick_s in (
-                ("searching", settings.max_searching, searches, 0.0),
-                ("asking", settings.max_asking, _LOWEST_LIMIT, 0.1),
-                ("ingesting", settings.max_ingesting, _LOWEST_LIMIT, 0.3),
+                ("searching", limits.max_searching, searches, 0.0),
+                ("asking", limits.max_asking, _LOWEST_LIMIT, 0.1),
+                ("ingesting", limits.max_ingesting, _LOWEST_LIMIT, 0.3),
             )
         }
-        self._ladders = {name: self._ladder(self.admissions[name]) for name in ("searching", "asking")}
+        self._efforts = {name: efforts_of(settings, name) for name in ("searching", "asking")}
+        self._ladders = {name: self._ladder(name) for name in self._efforts}
         self.refusals = Series(_REMEMBERED)
         self._untold = 0
         self._told_at = -math.inf
@@ -119,11 +130,12 @@ class Budgets:
         """How much a question of this budget may cost now."""
         ladder = self._ladders.get(budget)
         if ladder is None or not self._settings.degrade:
-            return EFFORTS[0]
-        return EFFORTS[ladder.see(self.admissions[budget].crowded)]
+            return _WHOLE
+        return self._efforts[budget][ladder.see(self.admissions[budget].crowded)]
 
-    def _ladder(self, admission: Admission) -> Ladder:
-        return Ladder(len(EFFORTS) - 1, lambda: admission.served)
+    def _ladder(self, name: str) -> Ladder:
+        admission = self.admissions[name]
+        return Ladder(len(self._efforts[name]) - 1, lambda: admission.served)
 
     def refused(self, took_s: float) -> None:
         """Notes how long it took from the reading of a request's head to its refusal."""

@@ -40,7 +40,7 @@ class ServerState:
 
     def __init__(self, settings: Settings, open_engine: OpenEngine) -> None:
         self.settings = settings
-        self.budgets = Budgets(settings.limits, settings.data_dir, processes=settings.server.workers)
+        self.budgets = Budgets(settings, settings.data_dir, processes=settings.server.workers)
         serving = settings.server
         self.reception = Reception(
             max(1, serving.max_receiving // serving.workers),

@@ -35,7 +35,7 @@ class LimitsSettings(Section):
         True,
         description=(
             "Whether a server that is asked more than it can answer leaves out work step by step before it refuses: reranking, then depth, "
-            "then the language model. Results name what was left out, and none of them is kept."
+            "then the language model; comparing quotations by meaning before depth. Results name what was left out, and are not kept."
         ),
     )
     request_timeout_s: Seconds = Field(
