@@ -111,6 +111,10 @@ class AnswerCache:
         self._clock = clock
         self._tally = tally if tally is not None else Tally()
 
+    async def has(self, asked: Asked) -> bool:
+        """Whether an answer to this question is kept, whether or not it still holds."""
+        return await self._kept(asked) is not None
+
     async def current(self, asked: Asked, position: Position) -> Answer | None:
         """The answer to this question if nothing has changed since it was known to hold."""
         kept = await self._kept(asked)
@@ -121,16 +125,15 @@ class AnswerCache:
 
     async def revalidated(self, asked: Asked, position: Position, fingerprint: str) -> Answer | None:
         """The answer to this question if its evidence is still the same; it is then known to hold at `position`."""
-        kept = await self._with_evidence(asked, fingerprint)
+        kept = await self._kept(asked)
         if kept is None:
             return None
+        if kept.fingerprint != fingerprint:
+            self._tally.add(asked.scope.tenant, "stale_prevented")
+            return None
         await self._set(asked, replace(kept, position=position))
+        self._tally.add(asked.scope.tenant, "revalidated")
         return replace(kept.answer, cache="revalidated")
-
-    async def borne(self, asked: Asked, fingerprint: str) -> Answer | None:
-        """The answer to this question if it was made from such evidence; nothing is noted of where it holds."""
-        kept = await self._with_evidence(asked, fingerprint)
-        return None if kept is None else replace(kept.answer, cache="revalidated")
 
     async def alike(self, asked: Asked, position: Position, hits: Sequence[ScoredChunk], vector: Float32) -> Answer | None:
         """The answer to another question that asks the same, as far as this question's own hits bear it.
@@ -186,14 +189,6 @@ class AnswerCache:
         """Forgets all answers, or those of one scope."""
         await self._answers.clear(scope)
         await self._questions.clear(scope)
-
-    async def _with_evidence(self, asked: Asked, fingerprint: str) -> Kept | None:
-        kept = await self._kept(asked)
-        if kept is None:
-            return None
-        same = kept.fingerprint == fingerprint
-        self._tally.add(asked.scope.tenant, "revalidated" if same else "stale_prevented")
-        return kept if same else None
 
     async def _kept(self, asked: Asked) -> Kept | None:
         kept = await self._answers.get(asked.scope, asked.key)

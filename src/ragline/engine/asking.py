@@ -235,21 +235,22 @@ class Asking:
     async def _made(self, search: Search, asked: Asked | None) -> AsyncGenerator[StreamEvent, None]:
         """The answer from a search of now: one that was given before if its evidence is the same, else a new one."""
         record = RequestRecord("ask")
+        if asked is not None and await self.answers.has(asked):  # only a full search can say that it holds, and any new answer costs more
+            search = replace(search, effort=replace(search.effort, rerank=True, full_depth=True))
         with self._resources.in_use():
             result = await self.search(search, record)
         yield StreamEvent("hits", result)
         with self._resources.in_use():  # between two steps its reader may have closed the engine
             generator, evidence = await gather_evidence(search, result, self._resources)
         keeps = asked is not None and _keepable(result)
-        if asked is not None and not result.lag:
+        if asked is not None and keeps:
             record.mark("evidence")
             fingerprint = evidence_fingerprint(generator, evidence, search.history)
             with self._resources.in_use():
                 known = await self._still_true(search, asked, result, generator, fingerprint)
             record.mark("cache")
             if known is not None:
-                known = replace(known, hits=result.hits, lsn=result.lsn, degraded=result.degraded, timings=record.timings())
-                for event in _replayed(known)[1:]:
+                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=record.timings()))[1:]:
                     yield event
                 return
             self.tally.add(asked.scope.tenant, "miss")
@@ -269,13 +270,7 @@ class Asking:
     async def _still_true(
         self, search: Search, asked: Asked, result: SearchResult, generator: Generator, fingerprint: str
     ) -> Answer | None:
-        """An answer given before, to this question or to one that means the same, that the evidence of now still bears.
-
-        Evidence that a search found with something left out bears an answer as well, but does not say that the answer holds: a full
-        search might find other evidence.
-        """
-        if result.degraded:
-            return await self.answers.borne(asked, fingerprint)
+        """An answer given before, to this question or to one that means the same, that the evidence of now still bears."""
         position = _position_of(result)
         known = await self.answers.revalidated(asked, position, fingerprint)
         if known is None and (vector := await self._vector(search, generator)) is not None:
