@@ -134,6 +134,16 @@ def test_what_is_quick_enough_does_not_shrink_it(quick_s: float, grows: bool) ->
     assert limit.now <= 4, "what takes long does"
 
 
+def test_a_limit_with_a_fraction_is_used_up_by_whole_calls() -> None:
+    limit = AdaptiveLimit(4, clock=lambda: 0.0)
+    limit._limit = 3.9
+    for crowd in (1, *[limit.now] * 8):
+        for _ in range(8):
+            limit.began(crowd)
+            limit.ended("work", 0.01, crowd)
+    assert limit.now > 3
+
+
 def test_known_lengths_are_of_their_kind() -> None:
     limit = AdaptiveLimit(clock=lambda: 0.0)
     for _ in range(16):

@@ -112,7 +112,7 @@ class AdaptiveLimit:
     def _close_window(self) -> None:
         now = self._opened = self._clock()
         seen = [kind for kind in self._kinds.values() if kind.count]
-        used = self._peak >= self._limit * 0.9 or self._probing
+        used = self._peak >= self.now * 0.9 or self._probing  # of whole calls: of a limit of 3.9 there are never more than 3
         crowded = self._peak > self._lowest  # not: of what the limit is, which may be far too high yet
         ratios = sum(min(_HIGHEST_RATIO, self._ratio(kind)) * kind.count for kind in seen if kind.base_s)
         counted = sum(kind.count for kind in seen if kind.base_s)

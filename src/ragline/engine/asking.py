@@ -58,11 +58,13 @@ class Asking:
         self._searches: SingleFlight[_Flight, SearchResult] = SingleFlight()
         self._streams: dict[_Flight, _UnderWay] = {}
 
-    async def search(self, search: Search, record: RequestRecord) -> SearchResult:
+    async def search(self, search: Search, record: RequestRecord, *, shared: bool = False) -> SearchResult:
         """The hits of a search: those kept if nothing has changed since, those of a search under way, or new ones.
 
         Args:
             record: The request's; its timings become the result's.
+            shared: Whether who asks is a computation that callers share already: it needs no further one for its search, whose
+                beginning and end would each wait for the loop's next turns.
         """
         if not self._settings.enabled:
             await entered()
@@ -84,7 +86,10 @@ class Asking:
         self.tally.add(asked.scope.tenant, "search_shared" if joined else "search_miss")
         async with within_deadline():
             try:
-                result = await self._searches.run(flight, lambda: self._searched(search, asked))
+                if shared and not joined:
+                    result = await self._searched(search, asked)
+                else:
+                    result = await self._searches.run(flight, lambda: self._searched(search, asked))
             except DeadlineError:
                 if not joined:
                     raise
@@ -238,7 +243,7 @@ class Asking:
         if asked is not None and await self.answers.has(asked):  # only a full search can say that it holds, and any new answer costs more
             search = replace(search, effort=replace(search.effort, rerank=True, full_depth=True))
         with self._resources.in_use():
-            result = await self.search(search, record)
+            result = await self.search(search, record, shared=True)
         yield StreamEvent("hits", result)
         with self._resources.in_use():  # between two steps its reader may have closed the engine
             generator, evidence = await gather_evidence(search, result, self._resources)
