@@ -22,6 +22,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (asking, "QUESTIONS", 3),
         (asking, "AGAIN", 2),
+        (asking, "SETTLED", 5),
         (asking, "MEASURED", 100),
         (load, "QUESTIONS", 8),
         (load, "LLM_QUESTIONS", 4),
@@ -36,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_step_of_the_answer_cache_is_timed() -> None:
     measured = asyncio.run(asking._measure(WORKLOAD.documents, Settings()))
     calls = {step: figures["calls"] for step, figures in measured["ask_ms"].items()}
-    assert calls["hit"] == 6 and {"miss", "semantic"} <= set(calls) and sum(calls.values()) == 15
+    assert calls["hit"] == 6 and {"miss", "semantic"} <= set(calls) and sum(calls.values()) == 15 + 5 and calls["settled"] == 5
     assert 0 < measured["handover_share"] < 1 and 0 < measured["monitor_us"]["cached"] < measured["monitor_us"]["uncached"]
 
 

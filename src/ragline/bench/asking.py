@@ -23,6 +23,7 @@ from ragline.types import Answer, Citation, Document, ScoredChunk, Turn
 DOCUMENTS = 1000
 QUESTIONS = 100
 AGAIN = 20
+SETTLED = 2000
 MEASURED = 20_000
 
 
@@ -49,8 +50,9 @@ class Quoter:
 def measure_asking(workload: Workload, settings: Settings) -> dict[str, Any]:
     """Milliseconds of `Engine.ask` by the step that served it, over `DOCUMENTS` documents, by a generator that takes no time.
 
-    `monitor_us` is what measuring a request costs; `handover_share` the share of a new answer's time that passes between tasks and
-    threads, and that no other stage names.
+    `hit` is asked right after a new answer and a commit, while the views still follow it; `settled` is the same over and over, when
+    nothing else goes on. `monitor_us` is what measuring a request costs; `handover_share` the share of a new answer's time that passes
+    between tasks and threads, and that no other stage names.
     """
     return {
         "options": {"documents": DOCUMENTS, "questions": QUESTIONS, "again": AGAIN},
@@ -80,6 +82,10 @@ async def _measure(documents: Sequence[str], settings: Settings) -> dict[str, An
                 await _ask(engine, f"Please, when does the vault of house {number} open?", spent)
                 await engine.ingest(Document(f"Something else happened on day {number}.", id="news"))
                 await _ask(engine, question, spent)
+            settled: dict[str, list[Spent]] = {}
+            for _ in range(SETTLED):
+                await _ask(engine, question, settled)
+            spent["settled"] = settled["hit"]
     figures = {step: asdict(latency(each)) for step, each in spent.items()}
     costs = _monitor_us(fresh.timings)
     return {
