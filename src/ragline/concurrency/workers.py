@@ -36,6 +36,7 @@ class Workers:
     def __init__(self, name: str, threads: int, *, nice: int = 0) -> None:
         self.threads = threads
         self._nice = nice
+        self._under_way = 0
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=self._start)
 
     def _start(self) -> None:
@@ -50,13 +51,22 @@ class Workers:
         """Jobs that wait for a thread, about."""
         return self._executor._work_queue.qsize()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits, or what it gave was not yet taken: its caller waits for the loop."""
+        return self._under_way > 0
+
     async def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `job` on a thread of this pool; on a worker thread already, at once and without suspending."""
         if on_worker():
             return job(*args, **kwargs)
         # The context goes along, so that what the job logs carries the id of its request.
         call = functools.partial(contextvars.copy_context().run, job, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        finally:
+            self._under_way -= 1
 
     def close(self) -> None:
         """Waits for running jobs, drops queued ones. Twice is harmless."""

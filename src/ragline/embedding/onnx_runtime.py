@@ -188,9 +188,9 @@ class OnnxEmbedder:
         self._session = None
 
     def _give_way(self) -> None:
-        """Waits a little while questions wait for a thread: niceness shares the cores, but not the interpreter's lock."""
+        """Waits a little while there are questions: niceness shares the cores, but not the interpreter's lock."""
         ends = time.monotonic() + _GIVE_WAY_S
-        while self._question_workers is not self._bulk_workers and self._question_workers.waiting and time.monotonic() < ends:
+        while self._question_workers is not self._bulk_workers and self._question_workers.busy and time.monotonic() < ends:
             time.sleep(_LOOK_S)
 
     def _embed_questions(self, questions: Sequence[str]) -> Float32:

@@ -77,12 +77,12 @@ class Budgets:
         cores = usable_cores()
         searches = cores + 1 if cores > 1 else 1
         self.admissions = {
-            # Who reads an answer takes 0.1 s for none (J. Nielsen, "Usability Engineering", 1993); programs that search over and over do
-            # not. And the more uploads wait for the disk together, the fewer times it is waited for.
+            # Who reads an answer takes 0.1 s for none, and 1 s for no interruption (J. Nielsen, "Usability Engineering", 1993); programs
+            # that search over and over do not. And the more uploads wait for the disk together, the fewer times it is waited for.
             name: Admission(name, _limit(most, processes, lowest, quick_s))
             for name, most, lowest, quick_s in (
                 ("searching", limits.max_searching, searches, 0.0),
-                ("asking", limits.max_asking, _LOWEST_LIMIT, 0.1),
+                ("asking", limits.max_asking, _LOWEST_LIMIT, 0.2),
                 ("ingesting", limits.max_ingesting, _LOWEST_LIMIT, 0.3),
             )
         }
