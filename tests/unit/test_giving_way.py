@@ -11,12 +11,12 @@ from ragline.embedding import onnx_runtime
 from ragline.embedding.onnx_runtime import OnnxEmbedder
 
 
-@pytest.mark.parametrize(("asked", "slept"), [([0], 0), ([1, 1, 0], 2), ([1] * 1000, 125)])
-def test_a_passage_waits_while_there_are_questions(monkeypatch: pytest.MonkeyPatch, asked: list[int], slept: int) -> None:
+@pytest.mark.parametrize(("asked", "slept"), [([0], 0), ([1], 0), ([2, 3, 1], 2), ([2] * 1000, 25)])
+def test_a_passage_waits_while_there_are_several_questions(monkeypatch: pytest.MonkeyPatch, asked: list[int], slept: int) -> None:
     class Questions:
         @property
-        def busy(self) -> bool:
-            return bool(asked.pop(0))
+        def under_way(self) -> int:
+            return asked.pop(0)
 
     clock = SimpleNamespace(now=0.0, sleeps=0)
 
@@ -31,5 +31,5 @@ def test_a_passage_waits_while_there_are_questions(monkeypatch: pytest.MonkeyPat
 
 
 def test_with_threads_of_one_kind_nobody_waits_for_itself() -> None:
-    workers = SimpleNamespace(busy=True)
+    workers = SimpleNamespace(under_way=2)
     OnnxEmbedder._give_way(cast("OnnxEmbedder", SimpleNamespace(_question_workers=workers, _bulk_workers=workers)))

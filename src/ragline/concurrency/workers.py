@@ -52,9 +52,9 @@ class Workers:
         return self._executor._work_queue.qsize()
 
     @property
-    def busy(self) -> bool:
-        """Whether a job runs or waits, or what it gave was not yet taken: its caller waits for the loop."""
-        return self._under_way > 0
+    def under_way(self) -> int:
+        """Jobs that wait or run, and those whose callers still wait for the loop to take what they gave."""
+        return self._under_way
 
     async def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `job` on a thread of this pool; on a worker thread already, at once and without suspending."""

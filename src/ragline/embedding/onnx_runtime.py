@@ -35,7 +35,7 @@ _OUTPUTS = ["embedding"]
 
 _GIVE_WAY_S = 0.25
 """So long a passage waits at most for questions: ingest goes on beside any crowd, if slowly."""
-_LOOK_S = 0.002
+_LOOK_S = 0.01
 
 
 class OnnxEmbedder:
@@ -188,9 +188,9 @@ class OnnxEmbedder:
         self._session = None
 
     def _give_way(self) -> None:
-        """Waits a little while there are questions: niceness shares the cores, but not the interpreter's lock."""
+        """Waits a little while there are several questions: niceness shares the cores, but not the interpreter's lock."""
         ends = time.monotonic() + _GIVE_WAY_S
-        while self._question_workers is not self._bulk_workers and self._question_workers.busy and time.monotonic() < ends:
+        while self._question_workers is not self._bulk_workers and self._question_workers.under_way > 1 and time.monotonic() < ends:
             time.sleep(_LOOK_S)
 
     def _embed_questions(self, questions: Sequence[str]) -> Float32:
