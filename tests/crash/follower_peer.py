@@ -19,7 +19,8 @@ from ragline.retrieval.hybrid import Mode
 from ragline.types import Document
 from tests.engines import engine
 
-SETTINGS: Any = {"chunking": {"max_tokens": 48}, "index": {"exact_below": 100}}
+# A disk may stall for longer than a write waits by default: here that is no failure.
+SETTINGS: Any = {"chunking": {"max_tokens": 48}, "index": {"exact_below": 100}, "storage": {"busy_timeout_s": 120}}
 DOCUMENTS = 12
 
 

@@ -37,7 +37,7 @@ async def ids_of(opened: Engine, mode: Any = "dense") -> set[str]:
     return {hit.document_id for hit in await opened.search("common", top_k=1000, mode=mode)}
 
 
-async def eventually(holds: Callable[[], Any], tries: int = 1000) -> None:
+async def eventually(holds: Callable[[], Any], tries: int = 3000) -> None:
     for _ in range(tries):
         if await holds() if asyncio.iscoroutinefunction(holds) else holds():
             return

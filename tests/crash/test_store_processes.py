@@ -44,7 +44,7 @@ async def look_until(store: SqliteStore, done: asyncio.Event) -> int:
 
 async def work(folder: Path, name: str) -> int:
     """Writes and reads at the same time; returns how many versions of the shared document it saw."""
-    store = await SqliteStore.open(folder)
+    store = await SqliteStore.open(folder, busy_timeout_s=120)
     done = asyncio.Event()
     looking = asyncio.create_task(look_until(store, done))
     await replace_again_and_again(store, name)
@@ -72,7 +72,7 @@ async def test_processes_that_write_and_read_one_store_lose_nothing_and_see_no_h
             await child.wait()
     assert seen > 10
 
-    store = await SqliteStore.open(tmp_path)
+    store = await SqliteStore.open(tmp_path, busy_timeout_s=120)
     head = await store.head(SCOPE)
     assert head.lsn == 2 * ROUNDS
     ids = {stored.id for stored in await store.documents(SCOPE)}
