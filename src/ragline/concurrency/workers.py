@@ -53,7 +53,7 @@ class Workers:
 
     @property
     def under_way(self) -> int:
-        """Jobs that wait or run, and those whose callers still wait for the loop to take what they gave."""
+        """Callers who wait for a job, until the loop has given them what it made."""
         return self._under_way
 
     async def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
