@@ -1,6 +1,6 @@
 """`ragline serve` under load: how much it answers, how fast, and what it does when more comes.
 
-    .venv/bin/python benchmarks/load/run.py --data FOLDER [SCENARIO ...]
+    .venv/bin/python benchmarks/load/run.py --data FOLDER [--workers N] [SCENARIO ...]
 
 Scenarios: saturation, steady, overload, llm, uploads, users (with locust) and peer (LangChain with FAISS behind FastAPI), the last two
 in environments of their own. Client and server share the machine. Figures go to `benchmarks/results/load.json` and `load.md`.
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from serving import Watched, imitated_llm, serving
 from users import users
 from workload import CHUNKS, prepare
 
-from ragline.bench.machine import describe_machine
+from ragline.bench.machine import describe_machine, usable_cores
 
 CONNECTIONS = (1, 2, 4, 8)
 SECONDS = 6.0
@@ -39,14 +40,23 @@ LLM_CONNECTIONS = 8
 
 
 class Bench:
-    """One store, its questions, and the server that each scenario starts over it."""
+    """One store, its questions, and the server that each scenario starts over it.
 
-    def __init__(self, store: Path, questions: Sequence[str]) -> None:
+    Args:
+        workers: How many processes the server has, where a scenario does not keep it to one core.
+    """
+
+    def __init__(self, store: Path, questions: Sequence[str], workers: int = 1) -> None:
         self.store = store
+        self.workers = workers
         self._questions = questions
         self._asked = 0
         cores = sorted(os.sched_getaffinity(0))
         self.server_core, self.client_core = cores[0], cores[-1]
+
+    def serving(self, settings: Mapping[str, object] | None = None, store: Path | None = None) -> AbstractContextManager[Watched]:
+        """The server, with as many processes as it is to have."""
+        return serving(store or self.store, {"server.workers": self.workers, **(settings or {})})
 
     def load(self, server: Watched, path: str, bodies: Sequence[str], **plan: Any) -> dict[str, Any]:
         """What a client of its own process measured, and what the server spent meanwhile."""
@@ -71,7 +81,7 @@ class Bench:
     def warm(self, server: Watched, *paths: str) -> None:
         """Loads model and views, and lets limits learn how long calls take when there is no crowd."""
         for path in paths or ("/api/v1/search", "/api/v1/query"):
-            self.load(server, path, self.unseen(), connections=2, rate=10, seconds=5)
+            self.load(server, path, self.unseen(), connections=2 * self.workers, rate=10 * self.workers, seconds=5)
 
     def peak(self, server: Watched, path: str, bodies: Callable[[], Sequence[str]], **plan: Any) -> dict[str, Any]:
         """The run with the most answers a second, of closed ones with more and more connections."""
@@ -84,16 +94,16 @@ class Bench:
 def saturation(bench: Bench) -> dict[str, Any]:
     """As much as client and server can do, side by side on the machine: searches and answers that nobody asked before, answers known."""
     uncached = {"cache.enabled": "false"}
-    with serving(bench.store, uncached) as server:
+    with bench.serving(uncached) as server:
         bench.warm(server)
         found = {
             "searches": bench.peak(server, "/api/v1/search", bench.unseen),
             "answers": bench.peak(server, "/api/v1/query", bench.unseen),
         }
-    with serving(bench.store) as server:
+    with bench.serving() as server:
         bench.warm(server)
         known = bench.unseen()[:200]
-        bench.load(server, "/api/v1/query", known, connections=2, seconds=5)
+        bench.load(server, "/api/v1/query", known, connections=2 * bench.workers, seconds=15)
         found["known answers"] = bench.peak(server, "/api/v1/query", lambda: known)
         found["memory_mb"] = max(server.memory_bytes) / 1e6
     return found
@@ -101,7 +111,7 @@ def saturation(bench: Bench) -> dict[str, Any]:
 
 def steady(bench: Bench) -> dict[str, Any]:
     """100 uncached searches a second over 10 connections."""
-    with serving(bench.store, {"cache.enabled": "false"}) as server:
+    with bench.serving({"cache.enabled": "false"}) as server:
         bench.warm(server)
         return bench.load(server, "/api/v1/search", bench.unseen(), connections=10, rate=100, seconds=OVERLOAD_SECONDS)
 
@@ -173,6 +183,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder of texts, or of labelled sets; else texts are made up")
     parser.add_argument("--store", type=Path, help="where the documents are kept for the next time; else they are thrown away")
     parser.add_argument("--chunks", type=int, default=CHUNKS, help="how many documents, of one chunk each, there are")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes of the server; overload and llm have one")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         kept = asked.store or Path(scratch) / "kept"
@@ -184,7 +195,8 @@ def main() -> None:
             store = Path(scratch) / name  # what one scenario writes, the next does not find
             shutil.copytree(kept, store)
             before = os.getloadavg()[0]
-            results[name] = {"load_before": round(before, 2), **SCENARIOS[name](Bench(store, questions))}
+            found = SCENARIOS[name](Bench(store, questions, asked.workers))
+            results[name] = {"load_before": round(before, 2), "workers": 1 if name in ("overload", "llm") else asked.workers, **found}
             print(json.dumps(results[name], indent=1), flush=True)
             shutil.rmtree(store)
     write_report(Path(__file__).parent.parent / "results", describe_machine(), results)

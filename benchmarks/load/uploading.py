@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from serving import Watched, serving
+from serving import Watched
 from workload import large_text
 
 from ragline.bench.machine import usable_cores
@@ -37,7 +37,7 @@ def upload_while_searching(bench: Bench) -> dict[str, Any]:
     sentences = json.loads((bench.store / "questions.json").read_text(encoding="utf-8"))
     files = [large_text(number, sentences, FILE_BYTES) for number in range(FILES)]
     size_mb = sum(len(text.encode()) for text in files) / 1e6
-    with serving(bench.store, {"cache.enabled": "false"}) as server:
+    with bench.serving({"cache.enabled": "false"}) as server:
         bench.warm(server)
         with httpx2.Client(base_url=f"http://{server.host}:{server.port}", timeout=60, trust_env=False) as client:
             chunks = _chunks(client)

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving import serving
-
 from benchmarks.environments import environment
 
 if TYPE_CHECKING:
@@ -24,7 +22,8 @@ SPAWN_PER_S = 50
 SECONDS = 60
 DISTINCT = 300
 """As in `locustfile.py`."""
-WARM_SECONDS = 45
+WARM_SECONDS = 30
+"""For each process: what one has answered, another has not."""
 
 _HERE = Path(__file__).parent
 
@@ -45,9 +44,9 @@ def users(bench: Bench) -> dict[str, Any]:
 
 def _together(bench: Bench, store: Path, count: int) -> dict[str, Any]:
     locust = environment("locust", _HERE.parent / "adapters" / "requirements-locust.txt") / "locust"
-    with serving(store) as server, tempfile.TemporaryDirectory() as folder:
+    with bench.serving(store=store) as server, tempfile.TemporaryDirectory() as folder:
         bench.warm(server)
-        bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2, seconds=WARM_SECONDS)
+        bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2 * bench.workers, seconds=WARM_SECONDS * bench.workers)
         command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
         command += ["-u", str(count), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
         cpu, wall = server.cpu_s(), time.perf_counter()

@@ -13,6 +13,7 @@ from ragline.concurrency.deadlines import deadline
 from ragline.engine import Engine, asking
 from ragline.errors import BackendError, DeadlineError
 from ragline.generation.base import Generated
+from ragline.index.views import ScopeViews
 from ragline.settings import CacheSettings, Settings
 from ragline.types import Answer, Citation, Document, ScoredChunk, Turn
 from tests.embedders import HashEmbedder
@@ -82,6 +83,36 @@ async def test_the_same_question_again_costs_nothing_until_something_changes(tmp
         assert (again.text, again.citations, again.hits, again.lsn) == (first.text, first.citations, first.hits, first.lsn)
         assert set(again.timings) == {"cache_ms", "total_ms"}
         assert (len(writer.asked), embedder.questions) == (1, embedded)
+
+
+async def test_what_is_known_is_given_while_another_engine_is_slow_to_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, may_index = Writer(), asyncio.Event()
+
+    def one() -> Engine:
+        return opened(tmp_path, writer, retrieval={"evidence": 1}, index={"wait_s": 0.2})
+
+    async with one() as indexer, one() as other:
+        await indexer.ingest(Document(KEYS, id="keys"))
+        assert (await other.ask("how often do vault keys rotate?")).cache == "miss"
+        feeder = indexer._resources.follower._feeder
+        advance = feeder.advance
+
+        async def slowly(views: ScopeViews) -> None:
+            await may_index.wait()
+            await advance(views)
+
+        monkeypatch.setattr(feeder, "advance", slowly)
+        await other.ingest(Document("Boats are painted in March.", id="boats"))
+        for question, cached in (("how often do vault keys rotate?", "revalidated"), ("when do keys rotate?", "miss")):
+            assert [(a.cache, a.lag) for a in (await other.ask(question), await other.ask(question))] == [(cached, 1), ("revalidated", 1)]
+        assert len(writer.asked) == 2
+        may_index.set()
+        for _ in range(1000):
+            if not (known := await other.ask("when do keys rotate?")).lag:
+                break
+            await asyncio.sleep(0.01)
+        assert (known.cache, known.lsn, known.lag) == ("revalidated", 2, 0)
+        assert (await other.ask("when do keys rotate?")).cache == "hit"
 
 
 async def test_a_change_elsewhere_leaves_the_answer_and_a_change_of_its_evidence_makes_a_new_one(tmp_path: Path) -> None:

@@ -73,6 +73,24 @@ async def test_the_same_evidence_later_is_served_and_then_holds_at_the_new_posit
     assert cache.counters == {"hit": 1, "revalidated": 1}
 
 
+async def test_an_answer_from_views_that_lagged_holds_nowhere_until_its_evidence_is_found_at_the_head() -> None:
+    cache = new_cache()
+    await cache.keep(ASKED, replace(ANSWER, lag=1), None, "evidence")
+    assert await cache.current(ASKED, AT) is None
+    assert await cache.alike(REWORDED, AT, ANSWER.hits, VECTOR) is None
+    assert await cache.revalidated(ASKED, LATER, "evidence") == replace(ANSWER, cache="revalidated")
+    assert await cache.current(ASKED, LATER) == replace(ANSWER, cache="hit")
+
+
+async def test_evidence_found_by_views_that_lag_bears_the_answer_but_tells_of_no_position() -> None:
+    cache = new_cache()
+    await cache.keep(ASKED, ANSWER, AT, "evidence")
+    assert await cache.revalidated(ASKED, None, "evidence") == replace(ANSWER, cache="revalidated")
+    assert await cache.current(ASKED, AT) == replace(ANSWER, cache="hit")
+    assert await cache.current(ASKED, LATER) is None
+    assert await cache.revalidated(ASKED, None, "other evidence") is None
+
+
 async def test_other_evidence_keeps_the_answer_back_and_is_counted() -> None:
     cache = new_cache()
     await cache.keep(ASKED, ANSWER, AT, "evidence")

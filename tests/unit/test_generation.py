@@ -12,8 +12,9 @@ from ragline.embedding.base import Embedder
 from ragline.embedding.onnx_runtime import OnnxEmbedder
 from ragline.generation.base import Generated
 from ragline.generation.extractive import NOT_FOUND, ExtractiveGenerator
+from ragline.generation.selection import FIRST_LOOK
 from ragline.settings import EmbeddingSettings, Settings
-from ragline.types import Citation, ScoredChunk
+from ragline.types import Citation, Float32, ScoredChunk
 from tests.embedders import HashEmbedder
 
 KEYS = (
@@ -252,3 +253,44 @@ async def test_the_real_model_finds_answers_in_other_words(model: Embedder, work
 async def test_the_real_model_admits_what_the_documents_do_not_say(model: Embedder, workers: Workers, question: str) -> None:
     generator = ExtractiveGenerator(model, max_sentences=4, workers=workers)
     assert not (await answer(generator, question, evidence(FERRY, KEYS))).found
+
+
+class Counting(HashEmbedder):
+    """Tells what it embedded."""
+
+    def __init__(self) -> None:
+        super().__init__(256)
+        self.asked: list[str] = []
+
+    async def embed_questions(self, questions: Sequence[str]) -> Float32:
+        self.asked += questions
+        return await super().embed_questions(questions)
+
+
+def fillers(count: int) -> str:
+    return " ".join(f"Pier {word} was painted in a dull colour." for word in ("alder", "birch", "cedar", "elm", "fir", "hazel")[:count])
+
+
+async def test_only_the_likeliest_sentences_are_compared_where_one_of_them_answers(workers: Workers) -> None:
+    embedder = Counting()
+    generator = ExtractiveGenerator(embedder, max_sentences=2, workers=workers)
+    generated = await answer(generator, "How often do keys rotate?", evidence(KEYS, fillers(6)))
+    assert quotes(generated)[0] == "Keys rotate every ninety days."
+    compared = [text for text in embedder.asked if text in KEYS or "Pier" in text]
+    assert len(compared) == FIRST_LOOK and len(set(embedder.asked)) == len(embedder.asked)
+
+
+async def test_where_the_likeliest_do_not_answer_the_others_are_compared_too(workers: Workers) -> None:
+    embedder = Counting()
+    generator = ExtractiveGenerator(embedder, max_sentences=2, workers=workers)
+    generated = await answer(generator, "Which bananas does Zanzibar export?", evidence(KEYS, fillers(6)))
+    assert not generated.found
+    compared = [text for text in embedder.asked if text in KEYS or "Pier" in text]
+    assert len(compared) == 10 and len(set(embedder.asked)) == len(embedder.asked)
+
+
+async def test_a_question_of_several_parts_is_compared_with_all_at_once(workers: Workers) -> None:
+    embedder = Counting()
+    generator = ExtractiveGenerator(embedder, max_sentences=4, workers=workers)
+    generated = await answer(generator, "How often do keys rotate? When does the ferry leave?", evidence(KEYS, fillers(4), FERRY))
+    assert {"Keys rotate every ninety days.", "The ferry leaves at noon on Sundays."} <= set(quotes(generated))

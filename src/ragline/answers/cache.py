@@ -67,7 +67,7 @@ class Kept:
     Attributes:
         vector: Of the question, where there is one.
         fingerprint: Of the evidence: equal again, the generator would be given the same.
-        position: Where it was last known to hold.
+        position: Where it was last known to hold; None for nowhere, where its evidence was found by views that lagged behind.
         made_at: By the cache's clock; revalidation does not make it younger.
     """
 
@@ -75,7 +75,7 @@ class Kept:
     question: str
     vector: Float32 | None
     fingerprint: str
-    position: Position
+    position: Position | None
     made_at: float
 
     @property
@@ -123,15 +123,20 @@ class AnswerCache:
         self._tally.add(asked.scope.tenant, "hit")
         return kept.answer
 
-    async def revalidated(self, asked: Asked, position: Position, fingerprint: str) -> Answer | None:
-        """The answer to this question if its evidence is still the same; it is then known to hold at `position`."""
+    async def revalidated(self, asked: Asked, position: Position | None, fingerprint: str) -> Answer | None:
+        """The answer to this question if its evidence is still the same; it is then known to hold at `position`.
+
+        Args:
+            position: Of the views that found the evidence; None where they lagged behind: that tells of no position.
+        """
         kept = await self._kept(asked)
         if kept is None:
             return None
         if kept.fingerprint != fingerprint:
             self._tally.add(asked.scope.tenant, "stale_prevented")
             return None
-        await self._set(asked, replace(kept, position=position))
+        if position is not None:
+            await self._set(asked, replace(kept, position=position))
         self._tally.add(asked.scope.tenant, "revalidated")
         return replace(kept.answer, cache="revalidated")
 
@@ -162,14 +167,14 @@ class AnswerCache:
                 return replace(kept.answer, cache="semantic")
         return None
 
-    async def keep(self, asked: Asked, answer: Answer, position: Position, fingerprint: str, vector: Float32 | None = None) -> None:
-        """Keeps an answer that was made in full, from views that stood at `position`.
+    async def keep(self, asked: Asked, answer: Answer, position: Position | None, fingerprint: str, vector: Float32 | None = None) -> None:
+        """Keeps an answer that was made in full, from views that stood at `position`; None where they lagged behind.
 
         With the question's vector, it may be given to questions that ask the same; "not found", which cites nothing, never is.
         """
         if not answer.citations or not answer.hits:
             vector = None
-        await self._set(asked, Kept(replace(answer, cache="hit"), asked.question, vector, fingerprint, position, self._clock()))
+        await self._set(asked, Kept(replace(answer, cache="hit", lag=0), asked.question, vector, fingerprint, position, self._clock()))
         if vector is not None:
             key = _first_hit(asked, answer.hits)
             before = await self._questions.get(asked.scope, key) or ()

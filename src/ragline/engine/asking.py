@@ -1,7 +1,8 @@
 """A question on its way to hits and to an answer: what is known already, what is under way, and only then the work itself.
 
 Nothing is served that a search of now would not give: hits are kept with the position of the log that they are of, answers by
-the rules of `answers.cache`. What was found under lag, or degraded, is not kept.
+the rules of `answers.cache`. Hits found under lag are not kept, nor is anything degraded. An answer from such hits is kept, for it holds
+wherever its evidence is found again; but not as one that holds at some position.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ class Asking:
         yield StreamEvent("hits", result)
         with self._resources.in_use():  # between two steps its reader may have closed the engine
             generator, evidence = await gather_evidence(search, result, self._resources)
-        keeps = asked is not None and _keepable(result)
+        keeps = asked is not None and not result.degraded
         if asked is not None and keeps:
             record.mark("evidence")
             fingerprint = evidence_fingerprint(generator, evidence, search.history)
@@ -255,7 +256,7 @@ class Asking:
                 known = await self._still_true(search, asked, result, generator, fingerprint)
             record.mark("cache")
             if known is not None:
-                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, timings=record.timings()))[1:]:
+                for event in _replayed(replace(known, hits=result.hits, lsn=result.lsn, lag=result.lag, timings=record.timings()))[1:]:
                     yield event
                 return
             self.tally.add(asked.scope.tenant, "miss")
@@ -267,7 +268,7 @@ class Asking:
                     answer = replace(event.data, cache="miss")
                     if keeps and not answer.degraded:
                         vector = await self._vector(search, generator)
-                        await self.answers.keep(asked, answer, _position_of(result), fingerprint, vector)
+                        await self.answers.keep(asked, answer, _holds_at(result), fingerprint, vector)
                     yield StreamEvent("answer", answer)
                 else:
                     yield event
@@ -276,9 +277,9 @@ class Asking:
         self, search: Search, asked: Asked, result: SearchResult, generator: Generator, fingerprint: str
     ) -> Answer | None:
         """An answer given before, to this question or to one that means the same, that the evidence of now still bears."""
-        position = _position_of(result)
+        position = _holds_at(result)
         known = await self.answers.revalidated(asked, position, fingerprint)
-        if known is None and (vector := await self._vector(search, generator)) is not None:
+        if known is None and position is not None and (vector := await self._vector(search, generator)) is not None:
             known = await self.answers.alike(asked, position, result.hits, vector)
         return known
 
@@ -329,6 +330,11 @@ def _keepable(result: SearchResult) -> bool:
 def _position_of(result: SearchResult) -> Position:
     lsns = (result.lsn,) if isinstance(result.lsn, int) else tuple(result.lsn.values())
     return Position(lsns, result.epochs)
+
+
+def _holds_at(result: SearchResult) -> Position | None:
+    """Where what is made from these hits is known to hold; None under lag: something may be there already that the views lack."""
+    return None if result.lag else _position_of(result)
 
 
 def _replayed(answer: Answer) -> list[StreamEvent]:

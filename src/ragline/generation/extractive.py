@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from ragline.generation.base import Generated
 from ragline.generation.passages import Sentence, is_list_item
 from ragline.types import Citation, Float32, ScoredChunk, Turn
 
-VERSION = 1
+VERSION = 2
 """Rises when the same evidence may give another answer."""
 
 NOT_FOUND = "The answer was not found in the documents."
@@ -85,17 +86,31 @@ class ExtractiveGenerator:
         plan = await self._workers.run(selection.plan, question, evidence)
         if plan is None:
             return []
+        known: dict[str, Float32] = {}
+        if not self._embedder.is_local:
+            await self._learn(plan, known)  # a server is asked once
+        first = plan.first
+        chosen = await self._chosen(first, known)
+        return chosen if chosen or first is plan else await self._chosen(plan, known)
+
+    async def _chosen(self, plan: selection.Plan, known: dict[str, Float32]) -> list[Sentence]:
+        """The sentences of a plan that answer; vectors that are not known yet are added to those that are."""
         if self._unrelated is None:
             self._unrelated = _mean_cosine(await self._embed(_UNRELATED))
-        vectors = await self._embed(plan.texts)
+        await self._learn(plan, known)
+        vectors = np.stack([known[text] for text in plan.texts])
         return await self._workers.run(selection.choose, plan, vectors, unrelated=self._unrelated, max_sentences=self._max_sentences)
+
+    async def _learn(self, plan: selection.Plan, known: dict[str, Float32]) -> None:
+        if missing := [text for text in dict.fromkeys(plan.texts) if text not in known]:
+            known.update(zip(missing, await self._embed(missing), strict=True))
 
     async def _embed(self, texts: Sequence[str]) -> Float32:
         """As questions, which have the right of way over ingest and are cut to the window: `(n, dimension)`."""
         if not self._embedder.is_local:
-            return await self._embedder.embed_questions(texts)  # a server is asked once
-        jobs = [texts[at : at + _TEXTS_PER_JOB] for at in range(0, len(texts), _TEXTS_PER_JOB)]
-        return np.concatenate(await asyncio.gather(*(self._workers.run(self._embed_here, job) for job in jobs)))
+            return await self._embedder.embed_questions(texts)
+        jobs = np.array_split(np.arange(len(texts)), math.ceil(len(texts) / _TEXTS_PER_JOB))
+        return np.concatenate(await asyncio.gather(*(self._workers.run(self._embed_here, [texts[i] for i in job]) for job in jobs)))
 
     def _embed_here(self, texts: Sequence[str]) -> Float32:
         return drive(self._embedder.embed_questions(texts))

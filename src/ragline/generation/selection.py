@@ -6,7 +6,7 @@ The figures behind every constant: docs/decisions/0003-extractive-answers.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ragline.types import Float32, ScoredChunk
 
 MAX_EMBEDDED = 12
 """How many sentences are compared with the question by meaning. The rest share too few words with it."""
+
+FIRST_LOOK = 4
+"""So many of them are compared first. Where they answer, the rest is left: docs/decisions/0016-fewer-sentences-first.md."""
 
 MAX_PARTS = 4
 """A question of several sentences is answered part by part, for at most so many."""
@@ -65,6 +68,7 @@ class Plan:
         coverage: `(parts, sentences)`, the share of each part's words that a sentence covers with its context.
         own: `(parts, sentences, terms)` float32: what each term weighs that the sentence itself holds.
         bars: `(parts,)`, the score from which a part counts as answered.
+        likelihood: `(sentences,)`, by words and by the rank of the chunk.
     """
 
     parts: tuple[str, ...]
@@ -74,6 +78,22 @@ class Plan:
     coverage: Float32
     own: Float32
     bars: Float32
+    likelihood: Float32
+
+    @property
+    def first(self) -> Plan:
+        """Of the likeliest `FIRST_LOOK` sentences alone; the whole plan for a question of several parts, which may be answered anywhere."""
+        if len(self.parts) > 1 or len(self.sentences) <= FIRST_LOOK:
+            return self
+        kept = np.sort(np.argsort(-self.likelihood, kind="stable")[:FIRST_LOOK])
+        return replace(
+            self,
+            sentences=tuple(self.sentences[i] for i in kept),
+            contexts=tuple(self.contexts[i] for i in kept),
+            coverage=self.coverage[:, kept],
+            own=self.own[:, kept],
+            likelihood=self.likelihood[kept],
+        )
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -101,7 +121,8 @@ def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
     bars = np.array([FOUND_WITHOUT_NAME if terms.names(part) & nowhere else FOUND for part in parts], np.float32)
     # The likeliest by words and by their chunk's rank; a stable sort, so that ties go to the better chunk.
     ranks = 1.0 - np.array([sentence.chunk for sentence in sentences]) / len(evidence)
-    kept = np.sort(np.argsort(-(coverage.max(axis=0) + ranks), kind="stable")[:MAX_EMBEDDED])
+    likelihood = (coverage.max(axis=0) + ranks).astype(np.float32)
+    kept = np.sort(np.argsort(-likelihood, kind="stable")[:MAX_EMBEDDED])
     return Plan(
         parts,
         sentences,
@@ -110,6 +131,7 @@ def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
         coverage[:, kept],
         shares[:, None, :] * own[kept],
         bars,
+        likelihood[kept],
     )
 
 
