@@ -107,7 +107,7 @@ class Load:
         self._plan = plan
         self._tally = Tally()
         self._all: list[Connection] = []
-        self._free: list[Connection] = []
+        self._free: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self._number = plan.first
         head = f"POST {plan.path} HTTP/1.1\r\nHost: {plan.host}\r\nContent-Type: application/json\r\n"
@@ -117,12 +117,12 @@ class Load:
         plan, loop = self._plan, asyncio.get_running_loop()
         for _ in range(plan.connections):
             self._all.append((await loop.create_connection(Connection, plan.host, plan.port))[1])
-        self._free = self._all[:]
+        self._free.extend(self._all)
         self._started = time.perf_counter()
         self._ends = self._started + plan.seconds
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         if plan.rate is None:
-            for connection in self._free[:]:
+            for connection in list(self._free):
                 self._next(connection, time.perf_counter())
             self._free.clear()
             await asyncio.sleep(plan.seconds)
@@ -149,7 +149,7 @@ class Load:
 
     def _serve_due(self) -> None:
         while self._due and self._free:
-            connection = self._free.pop()
+            connection = self._free.popleft()  # in turn: connections may be of different processes
             if connection.lost:  # while it was idle
                 self._tally.statuses[0] += 1
             else:

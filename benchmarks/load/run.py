@@ -80,8 +80,9 @@ class Bench:
 
     def warm(self, server: Watched, *paths: str) -> None:
         """Loads model and views, and lets limits learn how long calls take when there is no crowd."""
+        connections = 2 if self.workers == 1 else 8 * self.workers  # so many, that each process has some
         for path in paths or ("/api/v1/search", "/api/v1/query"):
-            self.load(server, path, self.unseen(), connections=2 * self.workers, rate=10 * self.workers, seconds=5)
+            self.load(server, path, self.unseen(), connections=connections, rate=10 * self.workers, seconds=5)
 
     def peak(self, server: Watched, path: str, bodies: Callable[[], Sequence[str]], **plan: Any) -> dict[str, Any]:
         """The run with the most answers a second, of closed ones with more and more connections."""

@@ -22,8 +22,8 @@ SPAWN_PER_S = 50
 SECONDS = 60
 DISTINCT = 300
 """As in `locustfile.py`."""
-WARM_SECONDS = 30
-"""For each process: what one has answered, another has not."""
+WARM = ((12, 50), (60, 30))
+"""Rates a second, and for how many seconds: each process answers most questions itself, for what one has answered, another has not."""
 
 _HERE = Path(__file__).parent
 
@@ -46,7 +46,8 @@ def _together(bench: Bench, store: Path, count: int) -> dict[str, Any]:
     locust = environment("locust", _HERE.parent / "adapters" / "requirements-locust.txt") / "locust"
     with bench.serving(store=store) as server, tempfile.TemporaryDirectory() as folder:
         bench.warm(server)
-        bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=2 * bench.workers, seconds=WARM_SECONDS * bench.workers)
+        for rate, seconds in WARM:
+            bench.load(server, "/api/v1/query", bench.first(DISTINCT), connections=16, rate=rate, seconds=seconds)
         command = [str(locust), "-f", str(_HERE / "locustfile.py"), "--headless", "--host", f"http://{server.host}:{server.port}"]
         command += ["-u", str(count), "-r", str(SPAWN_PER_S), "-t", f"{SECONDS}s", "--csv", f"{folder}/users", "--reset-stats"]
         cpu, wall = server.cpu_s(), time.perf_counter()

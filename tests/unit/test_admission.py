@@ -143,3 +143,61 @@ def test_a_place_is_left_once_whatever_happens_inside() -> None:
         assert door.in_flight == 0
 
     run_in_virtual_time(scene())
+
+
+class Crowd:
+    """Calls of 0.1 s each, and what became of them by the second in which they came."""
+
+    def __init__(self, door: Admission) -> None:
+        self._door = door
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.refused: list[float] = []
+        self.waited: dict[float, float] = {}
+
+    async def come(self, bursts: int, many: int, every_s: float) -> None:
+        for _ in range(bursts):
+            self._under_way |= {asyncio.create_task(self._call()) for _ in range(many)}
+            await asyncio.sleep(every_s)
+
+    async def leave(self) -> None:
+        await asyncio.gather(*self._under_way)
+
+    async def _call(self) -> None:
+        clock = asyncio.get_running_loop().time
+        came = clock()
+        try:
+            async with await self._door.enter("a"):
+                self.waited[came] = max(self.waited.get(came, 0.0), clock() - came)
+                await asyncio.sleep(0.1)
+        except OverloadedError:
+            self.refused.append(came)
+
+
+def test_after_a_crowd_bursts_are_waited_for_again_though_some_of_them_were_refused() -> None:
+    async def scene() -> None:
+        clock = asyncio.get_running_loop().time
+        door = Admission("tests", AdaptiveLimit(10, lowest=10, highest=10, clock=clock), clock=clock)
+        crowd, started = Crowd(door), asyncio.get_running_loop().time()
+        await crowd.come(300, 3, 0.01)
+        assert door.crowded
+        calm = asyncio.get_running_loop().time()
+        await crowd.come(25, 13, 0.4)
+        await crowd.leave()
+        refused = [came for came in crowd.refused if came > calm]
+        assert refused and max(refused) < calm + 7 and not door.crowded
+        assert min(crowd.refused) < started + 3
+
+    run_in_virtual_time(scene())
+
+
+def test_while_half_of_those_who_come_are_refused_nobody_waits_for_long() -> None:
+    async def scene() -> None:
+        door = admission(10)
+        crowd, started = Crowd(door), asyncio.get_running_loop().time()
+        await crowd.come(1000, 2, 0.01)
+        await crowd.leave()
+        late = [waited for came, waited in crowd.waited.items() if came > started + 3]
+        assert door.crowded and max(late) < 0.2
+        assert door.served > 800
+
+    run_in_virtual_time(scene())

@@ -28,9 +28,10 @@ _PROBE_SAMPLES = 16
 
 @dataclass(slots=True)
 class _Kind:
-    """Calls of one kind: how long they take uncongested, and those of the window that is open."""
+    """Calls of one kind: how long they take uncongested, from how many windows that is known, and those of the window that is open."""
 
     base_s: float = 0.0
+    learnt: int = 0
     total_s: float = 0.0
     count: int = 0
 
@@ -146,8 +147,11 @@ class AdaptiveLimit:
                 kind.base_s = mean_s
             elif not crowded:
                 faster = faster or mean_s < kind.base_s * 0.9
-                # Up as far as down: a base that only fell would end at the shortest call ever seen.
-                kind.base_s += (mean_s - kind.base_s) * (_PROBE_STEP if self._probing else _BASE_STEP)
+                kind.learnt += 1
+                # Up as far as down: a base that only fell would end at the shortest call ever seen. At first a mean of all: the first
+                # calls open models and connections.
+                step = _PROBE_STEP if self._probing else max(_BASE_STEP, 1 / (kind.learnt + 1))
+                kind.base_s += (mean_s - kind.base_s) * step
         return faster
 
     def _resize(self, ratio: float, *, used: bool) -> None:

@@ -15,17 +15,26 @@ from ragline.errors import OverloadedError
 BURST_S = 0.5
 """How long one may wait while the queue was empty a moment ago: bursts are served, not refused."""
 
+CROWDED_S = 0.25
+"""A queue that has stood for so long is a crowd: less may be done for each, before any is refused."""
+
 SHORTEST_WAIT_S = 0.01
 LONGEST_WAIT_S = 1.0
 """Bounds of how long one may wait once the queue has stood for longer than `BURST_S`; between them, half of what calls take."""
 
 RELIEF_S = 2.0
-"""So long after the last refusal the crowd is over."""
+"""So long after `MANY` were last refused the crowd is over."""
+
+MANY = 1 / 3
+"""A share of those who come. Where fewer are refused, it is bursts that the short queue of a crowd cannot take, and more patience can."""
 
 LONGEST_RETRY_S = 60
 
 _FORGET_S = 5.0
 """How fast the counts of what came through and what was refused fade."""
+
+_LATELY_S = 1.0
+"""The same, where it is to tell whether there still is a crowd."""
 
 
 class Admission:
@@ -62,6 +71,7 @@ class Admission:
         self._crowded_until = -math.inf
         self._passed = _Fading(clock)
         self._turned_away = _Fading(clock)
+        self._let_in_lately, self._refused_lately = _Fading(clock, _LATELY_S), _Fading(clock, _LATELY_S)
         self.admitted = 0
         self.served = 0
         self.refused = 0
@@ -128,7 +138,7 @@ class Admission:
     @property
     def crowded(self) -> bool:
         """Whether more come than can be served: some were refused lately, or the queue has stood for a while."""
-        return self._clock() < self._crowded_until or self.standing_s >= BURST_S / 2
+        return self._clock() < self._crowded_until or self.standing_s >= CROWDED_S
 
     def retry_after_s(self) -> int:
         """When to come back: when those who wait are through, and those who were refused lately, if all came back."""
@@ -140,6 +150,7 @@ class Admission:
     def _let_in(self, kind: str) -> Place:
         self._in_flight += 1
         self.admitted += 1
+        self._let_in_lately.add()
         self.limit.began(self._in_flight)
         return Place(self, kind, self._clock(), self._in_flight)
 
@@ -205,7 +216,9 @@ class Admission:
     def _refusal(self) -> OverloadedError:
         self.refused += 1
         self._turned_away.add()
-        if self._clock() < self._crowded_until:
+        self._refused_lately.add()
+        refused = self._refused_lately.count
+        if self._clock() < self._crowded_until and refused >= MANY * (refused + self._let_in_lately.count):
             self._crowded_until = self._clock() + RELIEF_S
         retry_after_s = self.retry_after_s()
         return OverloadedError(
@@ -269,22 +282,23 @@ class _Waiter:
 
 
 class _Fading:
-    """A count that fades: over a steady rate, that rate times `_FORGET_S`, once it has run for as long."""
+    """A count that fades: over a steady rate, that rate times `forget_s`, once it has run for as long."""
 
-    __slots__ = ("_at", "_clock", "_count", "_since")
+    __slots__ = ("_at", "_clock", "_count", "_forget_s", "_since")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], forget_s: float = _FORGET_S) -> None:
         self._clock = clock
+        self._forget_s = forget_s
         self._count = 0.0
         self._at = self._since = clock()
 
     @property
     def known(self) -> bool:
-        return self._clock() - self._since > _FORGET_S
+        return self._clock() - self._since > self._forget_s
 
     @property
     def count(self) -> float:
-        return self._count * math.exp((self._at - self._clock()) / _FORGET_S)
+        return self._count * math.exp((self._at - self._clock()) / self._forget_s)
 
     def add(self) -> None:
         self._count = self.count + 1
