@@ -130,8 +130,31 @@ def test_what_is_quick_enough_does_not_shrink_it(quick_s: float, grows: bool) ->
     for _ in range(40):
         for _ in range(limit.now + 8):
             limit.began(limit.now)
-            limit.ended("work", 1.0, limit.now)
-    assert limit.now <= 4, "what takes long does"
+            limit.ended("work", 0.25 * limit.now, limit.now)
+    assert limit.now <= 4, "what takes the longer the more there are does"
+
+
+def test_it_grows_from_the_lowest_again() -> None:
+    limit = AdaptiveLimit(16, lowest=2, clock=lambda: 0.0)
+    for took_s, crowd in ((0.1, 1), *[(2.0, 16)] * 20):
+        for _ in range(16):
+            limit.began(crowd)
+            limit.ended("work", took_s, crowd)
+    assert limit.now == 2
+    for _ in range(50):
+        for _ in range(16):
+            limit.began(limit.now)
+            limit.ended("work", 0.1, limit.now)
+    assert limit.now > 8
+
+
+def test_the_first_calls_that_open_models_are_soon_one_among_others() -> None:
+    limit = AdaptiveLimit(clock=lambda: 0.0)
+    for took_s in (1.0, 0.2, 0.2, 0.2):
+        for _ in range(limit.now):
+            limit.began(1)
+            limit.ended("work", took_s, 1)
+    assert limit.base_s("work") == pytest.approx(0.4)
 
 
 def test_a_limit_with_a_fraction_is_used_up_by_whole_calls() -> None:

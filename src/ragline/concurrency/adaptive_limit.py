@@ -122,7 +122,7 @@ class AdaptiveLimit:
             self._probing = False
             self._used_since = now
             self._probe_after_s = FIRST_PROBE_S if learnt else min(LONGEST_PROBE_S, self._probe_after_s * 2)
-        elif crowded and counted:
+        elif counted and (crowded or used):  # used up, it may be the lowest that there is: it has to grow from there, too
             self._resize(ratios / counted, used=used)
         if not used:
             self._used_since = None
