@@ -134,8 +134,9 @@ def test_what_is_quick_enough_does_not_shrink_it(quick_s: float, grows: bool) ->
     assert limit.now <= 4, "what takes the longer the more there are does"
 
 
-def test_it_grows_from_the_lowest_again() -> None:
-    limit = AdaptiveLimit(16, lowest=2, clock=lambda: 0.0)
+@pytest.mark.parametrize("leaves", [True, False])
+def test_it_grows_from_the_lowest_again_where_that_is_not_all_there_is(leaves: bool) -> None:
+    limit = AdaptiveLimit(16, lowest=2, leaves_lowest=leaves, clock=lambda: 0.0)
     for took_s, crowd in ((0.1, 1), *[(2.0, 16)] * 20):
         for _ in range(16):
             limit.began(crowd)
@@ -145,7 +146,7 @@ def test_it_grows_from_the_lowest_again() -> None:
         for _ in range(16):
             limit.began(limit.now)
             limit.ended("work", 0.1, limit.now)
-    assert limit.now > 8
+    assert limit.now > 8 if leaves else limit.now == 2
 
 
 def test_the_first_calls_that_open_models_are_soon_one_among_others() -> None:

@@ -50,6 +50,8 @@ class AdaptiveLimit:
     Args:
         initial, lowest, highest: Of the limit.
         quick_s: Calls that take no longer are quick enough, however much quicker they are without a crowd.
+        leaves_lowest: Whether it grows from the lowest again. Not where that is all there is room for, as of what computes one for each
+            core: how long so few take is what they take without a crowd, so it would try for more over and over.
         clock: Seconds, never going back.
     """
 
@@ -60,11 +62,13 @@ class AdaptiveLimit:
         lowest: int = 2,
         highest: int = 1000,
         quick_s: float = 0.0,
+        leaves_lowest: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lowest, self._highest = lowest, highest
         self._limit = float(min(max(initial, lowest), highest))
         self._quick_s = quick_s
+        self._leaves_lowest = leaves_lowest
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}
         self._starting = True
@@ -122,7 +126,7 @@ class AdaptiveLimit:
             self._probing = False
             self._used_since = now
             self._probe_after_s = FIRST_PROBE_S if learnt else min(LONGEST_PROBE_S, self._probe_after_s * 2)
-        elif counted and (crowded or used):  # used up, it may be the lowest that there is: it has to grow from there, too
+        elif counted and (crowded or (used and self._leaves_lowest)):
             self._resize(ratios / counted, used=used)
         if not used:
             self._used_since = None

@@ -172,4 +172,5 @@ class Budgets:
 def _limit(most: int, processes: int, lowest: int, quick_s: float) -> AdaptiveLimit:
     """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
     share = max(1, most // processes)
-    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(lowest, share), highest=share, quick_s=quick_s)
+    # What nobody reads waits for nothing but the cores, and of them the lowest is what there is.
+    return AdaptiveLimit(_FIRST_LIMIT, lowest=min(lowest, share), highest=share, quick_s=quick_s, leaves_lowest=quick_s > 0)
