@@ -31,7 +31,7 @@ _HERE = Path(__file__).parent
 def users(bench: Bench) -> dict[str, Any]:
     """Three questions to one upload of a text of one chunk, with 1 to 3 s between, from each of so many.
 
-    Each question was asked once before.
+    Before, each process has answered most of the questions.
     """
     found = {}
     for count in USERS:

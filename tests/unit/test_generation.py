@@ -294,3 +294,5 @@ async def test_a_question_of_several_parts_is_compared_with_all_at_once(workers:
     generator = ExtractiveGenerator(embedder, max_sentences=4, workers=workers)
     generated = await answer(generator, "How often do keys rotate? When does the ferry leave?", evidence(KEYS, fillers(4), FERRY))
     assert {"Keys rotate every ninety days.", "The ferry leaves at noon on Sundays."} <= set(quotes(generated))
+    compared = [text for text in embedder.asked if any(text in known for known in (KEYS, FERRY, fillers(4)))]
+    assert len(compared) == 10, "not only the first four"

@@ -44,7 +44,7 @@ def efforts_of(settings: Settings, budget: str) -> tuple[Effort, ...]:
     """By level: all, then with one thing less at a time; what costs most for what it gives is left out first.
 
     Only what there is to leave out: without a reranker there is no step without it. Quotations that are found by their words are nearly
-    as good as those found by meaning, and cost a fifth (docs/decisions/0015); for a language model they are the last resort.
+    as good as those found by meaning, and cost a fraction (docs/decisions/0015); for a language model they are the last resort.
     """
     steps: list[dict[str, bool]] = [{"rerank": False}] if settings.rerank.reranker != "none" else []
     steps.append({"full_depth": False})
@@ -172,5 +172,5 @@ class Budgets:
 def _limit(most: int, processes: int, lowest: int, quick_s: float) -> AdaptiveLimit:
     """A process's own limit, which stays within its share of the most at once; each process lets in one at least."""
     share = max(1, most // processes)
-    # What nobody reads waits for nothing but the cores, and of them the lowest is what there is.
+    # Searches, the only ones for which nothing is quick enough, compute: their lowest is made of the cores, and is all there is.
     return AdaptiveLimit(_FIRST_LIMIT, lowest=min(lowest, share), highest=share, quick_s=quick_s, leaves_lowest=quick_s > 0)
