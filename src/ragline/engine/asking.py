@@ -114,12 +114,12 @@ class Asking:
         """
         if not self._settings.enabled or search.history:
             return None
-        _, position = await self._position(search.scopes)
+        lsns, position = await self._position(search.scopes)
         answer = None if position is None else await self.answers.current(self._answering(search), position)
         if answer is not None:
             await asyncio.sleep(0)  # as in `search`
         record.mark("cache")
-        return answer if answer is None else replace(answer, timings=record.timings())
+        return answer if answer is None else replace(answer, lsn=search.named(lsns), timings=record.timings())
 
     async def events(self, search: Search, record: RequestRecord, *, whole: bool = False) -> AsyncGenerator[StreamEvent, None]:
         """The answer in steps. Who asks what is being answered already joins in, and gets the steps so far.

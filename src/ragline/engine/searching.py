@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -103,6 +103,10 @@ class Search:
         """The question as it was put."""
         return self.put or self.question
 
+    def named(self, lsns: Sequence[int]) -> int | Mapping[str, int]:
+        """Log positions as results tell them: by collection where there are several."""
+        return lsns[0] if len(self.scopes) == 1 else {scope.collection: lsn for scope, lsn in zip(self.scopes, lsns, strict=True)}
+
     async def run(self, resources: Resources) -> SearchResult:
         """Searches; again where a commit overtook it or an index file proved damaged while it ran."""
         started = time.perf_counter()
@@ -142,7 +146,7 @@ class Search:
         timings["total_ms"] = (time.perf_counter() - started) * 1000
         return SearchResult(
             hits=tuple(hits),
-            lsn=ranked.lsns[0] if len(self.scopes) == 1 else {s.collection: lsn for s, lsn in zip(self.scopes, ranked.lsns, strict=True)},
+            lsn=self.named(ranked.lsns),
             lag=max(*lags, 1 if overtaken else 0),
             degraded=degraded,
             timings=timings,
