@@ -32,8 +32,10 @@ _KINDS = (
     *((0xAC00, _TWO), (0xD7B0, _THREE), (0xF900, _TWO), (0xFB00, _THREE), (0xFF00, _HALF)),  # Hangul, private use, full width
     (0x10000, _FOUR),  # emoji and rare scripts: four bytes, which a tokenizer may take one by one
 )
-_FIRST = np.array([first for first, _ in _KINDS], np.uint32)
-_KIND = np.array([kind for _, kind in _KINDS], np.uint8)
+_LAST_FIRST = _KINDS[-1][0]
+_KIND = np.zeros(_LAST_FIRST + 1, np.uint8)  # of each code point; of the last one, for it and all above
+for _first, _kind in _KINDS:
+    _KIND[_first:] = _kind
 
 # Tokens of a character. For `_HALF` it is 1 or 2, by whether its code is even: 1.5 in the mean, the same for each character everywhere.
 _WEIGHTS = np.ones(11, np.int64)
@@ -47,6 +49,10 @@ _LONG_WORD = 16
 """What goes on for longer is no word: each further letter counts."""
 
 _SPACES_CHARS, _BREAKS_CHARS = 16, 4
+
+_RUN_CHARS = np.ones(11, np.int64)
+"""Characters of a kind that share a token; of letters see above."""
+_RUN_CHARS[[_SPACE, _BREAK, _PAIR]] = _SPACES_CHARS, _BREAKS_CHARS, 2
 
 
 class EstimatedTokenizer:
@@ -73,7 +79,7 @@ class EstimatedTokenizer:
         Raises:
             InputError: It holds lone surrogates.
         """
-        return int(_weights(_codes(text)).sum())
+        return _count(_codes(text))
 
     def spans(self, texts: Sequence[str]) -> Sequence[TokenSpans]:
         """The tokens of each text; together they hold every character that is not white space.
@@ -103,7 +109,7 @@ def _codes(text: str) -> _Codes:
 
 
 def _kinds(codes: _Codes) -> _Kinds:
-    return _KIND[np.searchsorted(_FIRST, codes, "right") - 1]
+    return _KIND[np.minimum(codes, _LAST_FIRST)]
 
 
 def _weights(codes: _Codes) -> Int64:
@@ -127,6 +133,37 @@ def _weights(codes: _Codes) -> Int64:
     inside = np.where(capitals, places % _CAPITAL_CHARS != 0, common)
     weights[letters & inside & (places < _LONG_WORD) & ~_in_jumble(kinds, begins)] = 0
     return weights
+
+
+def _count(codes: _Codes) -> int:
+    """The sum of `_weights`, run by run instead of character by character: at a third of the time."""
+    if not len(codes):
+        return 0
+    kinds = _kinds(codes)
+    firsts = np.flatnonzero(_run_begins(kinds))
+    lengths = np.diff(np.append(firsts, len(codes)))
+    kind, last = kinds[firsts], kinds[firsts + lengths - 1]
+    tokens = -(-lengths // _RUN_CHARS[kind]) * _WEIGHTS[kind]
+    tokens[(kind == _SPACE) & (lengths == 1)] = 0
+    letters = (kind == _LOWER) | (kind == _UPPER)
+    short, long = np.minimum(lengths, _LONG_WORD), np.maximum(lengths - _LONG_WORD, 0)
+    common = 1 - (np.minimum(_WORD_CHARS - short, 0) // _REST_CHARS)
+    of_word = np.where(last == _UPPER, -(-short // _CAPITAL_CHARS), common) + long
+    np.copyto(tokens, of_word, where=letters & ~_in_jumble_runs(kind, lengths))
+    halves = kinds == _HALF
+    return int(tokens.sum()) + int((codes[halves] & 1).sum())
+
+
+def _in_jumble_runs(kinds: _Kinds, lengths: Int64) -> NDArray[np.bool_]:
+    """As `_in_jumble`, of runs with their first characters' kinds."""
+    in_word = (kinds == _LOWER) | (kinds == _UPPER) | (kinds == _DIGIT)
+    first = in_word.copy()
+    first[1:] &= ~in_word[:-1]
+    words = np.cumsum(first) * in_word  # 0 is no word
+    changes, sizes = np.bincount(words), np.bincount(words, weights=lengths)
+    jumbled = (changes > 3) & ((changes - 1) * 5 > sizes)
+    jumbled[0] = False
+    return np.asarray(jumbled[words], bool)
 
 
 def _run_begins(kinds: _Kinds) -> NDArray[np.bool_]:

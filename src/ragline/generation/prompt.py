@@ -124,17 +124,11 @@ class Prompts:
         nonce = _nonce(question, evidence, history)
         room = self._prompt_tokens - self._cost(question, nonce, _NO_TALK)
         talk = self._talk(nonce, history, min(self._history_tokens, room // 2))
-        room = self._prompt_tokens - self._cost(question, nonce, talk)
-        documents: list[str] = []
-        passages: list[Passage] = []
-        for number, chunk in enumerate(evidence, 1):
-            document = _document(nonce, number, chunk, chunk.text)
-            tokens = self._count(document) + 1  # and the line break after it
-            if tokens > room:
-                break
-            room -= tokens
-            documents.append(document)
-            passages.append(Passage(chunk, chunk.text))
+        if talk is not _NO_TALK:
+            room = self._prompt_tokens - self._cost(question, nonce, talk)
+        documents = [_document(nonce, number, chunk, chunk.text) for number, chunk in enumerate(evidence, 1)]
+        documents = documents[: self._fitting(documents, room)]
+        passages = [Passage(chunk, chunk.text) for chunk in evidence[: len(documents)]]
         if not passages:
             chunk = evidence[0]
             text = self._cut(chunk.text, room - self._count(_document(nonce, 1, chunk, "")) - 1)
@@ -143,6 +137,16 @@ class Prompts:
             documents.append(_document(nonce, 1, chunk, text))
             passages.append(Passage(chunk, text))
         return Prompt(self._messages(question, nonce, "\n".join(documents), talk), tuple(passages))
+
+    def _fitting(self, documents: Sequence[str], room: int) -> int:
+        """How many of the documents fit, from the first on: nearly always all, which one look at them together tells."""
+        if self._count("\n".join(documents)) + 1 <= room:
+            return len(documents)
+        for fitting, document in enumerate(documents):
+            room -= self._count(document) + 1  # and the line break after it
+            if room < 0:
+                return fitting
+        return len(documents)
 
     def _talk(self, nonce: str, history: Sequence[Turn], room: int) -> _Talk:
         """What fits of a conversation: the application's wishes first, then turns, newest first."""
@@ -168,7 +172,7 @@ class Prompts:
             if cut != text:
                 break
         if not turns:
-            return _Talk(rules, "")
+            return _Talk(rules, "") if rules else _NO_TALK
         return _Talk(frame[0] + rules, f"{frame[1]}{chr(10).join(turns)}{frame[2]}")
 
     def _beginning(self, text: str, room: int) -> str:

@@ -21,6 +21,7 @@ import uvicorn
 from ragline.errors import BackendError, InputError
 from ragline.observe.logs import configure_logging
 from ragline.server.protocol import BoundedHeads
+from ragline.server.sharing_out import Census, Intake
 from ragline.server.supervising import Supervisor, Worker
 from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
@@ -32,6 +33,8 @@ _KEEP_ALIVE_S = 75
 
 _STOPPING_S = 10.0
 """What a process may take to stop beyond the time that its work has."""
+
+_CONTEXT = multiprocessing.get_context("spawn")  # what threads and libraries hold does not survive a fork
 
 
 def serve(settings: Settings) -> int:
@@ -57,7 +60,9 @@ def serve(settings: Settings) -> int:
             well = _answered(settings, listening)
         else:
             patience_s = settings.server.drain_s + settings.server.shutdown_s + _STOPPING_S
-            well = Supervisor(lambda: _started(settings, listening), settings.server.workers, patience_s=patience_s).run()
+            # While one takes the place of another, both are there.
+            census = Census(_CONTEXT, settings.server.workers + 1)
+            well = Supervisor(lambda: _started(settings, listening, census), settings.server.workers, patience_s=patience_s).run()
     finally:
         listening.close()
     _log.info("stopped")
@@ -87,6 +92,42 @@ class OneProcess(uvicorn.Server):
         self.should_exit = True
 
 
+class OneOfSeveral(OneProcess):
+    """Shares connections out with the others.
+
+    Args:
+        place: This process's in the census.
+    """
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None], census: Census, place: int) -> None:
+        super().__init__(config, tell)
+        self._census = census
+        self._place = place
+        self._intakes: list[Intake] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Opens what it needs, and takes connections."""
+        await uvicorn.Server.startup(self, sockets=[])
+        if self.started:
+            self._intakes = [self._intake(listening) for listening in sockets or ()]
+            self.servers.extend(self._intakes)  # type: ignore[arg-type]  # all of a server that is asked of it
+            self._tell()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        for intake in self._intakes:
+            intake.tell()
+        return await super().on_tick(counter)
+
+    def _intake(self, listening: socket.socket) -> Intake:
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = BoundedHeads(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+            return made
+
+        listening.setblocking(False)
+        return Intake(listening, protocol, lambda: len(self.server_state.connections), self._census, self._place)
+
+
 def _answered(settings: Settings, listening: socket.socket) -> bool:
     """Answers in this process until it is told to stop; False where it could not start."""
     try:
@@ -96,21 +137,20 @@ def _answered(settings: Settings, listening: socket.socket) -> bool:
     return True
 
 
-def _started(settings: Settings, listening: socket.socket) -> Worker:
-    context = multiprocessing.get_context("spawn")  # what threads and libraries hold does not survive a fork
-    ready = context.Event()
-    process = context.Process(target=_work, args=(settings, listening, ready))
+def _started(settings: Settings, listening: socket.socket, census: Census) -> Worker:
+    ready, place = _CONTEXT.Event(), census.enter()
+    process = _CONTEXT.Process(target=_work, args=(settings, listening, ready, census, place))
     process.start()
-    return Worker(process, ready)
+    return Worker(process, ready, lambda: census.leave(place))
 
 
-def _work(settings: Settings, listening: socket.socket, ready: Event) -> None:
+def _work(settings: Settings, listening: socket.socket, ready: Event, census: Census, place: int) -> None:
     """What a process under the supervisor does."""
     configure_serving_logs(settings)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    OneProcess(config_of(settings), ready.set).run([listening])
+    OneOfSeveral(config_of(settings), ready.set, census, place).run([listening])
 
 
 def config_of(settings: Settings) -> uvicorn.Config:

@@ -25,10 +25,15 @@ _log = logging.getLogger("ragline.server")
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that answers; `ready` is set once it does."""
+    """A process that answers; `ready` is set once it does.
+
+    Attributes:
+        ended: Called once it has ended.
+    """
 
     process: SpawnProcess
     ready: Event
+    ended: Callable[[], None] = lambda: None
     since: float = field(default_factory=time.monotonic)
 
 
@@ -60,6 +65,7 @@ class Supervisor:
                         if worker.process.exitcode == STARTUP_FAILED and not worker.ready.is_set():
                             return False
                         if worker.process.exitcode is not None:
+                            worker.ended()
                             workers[place] = self._instead_of(worker)
                     if self._told_to_replace:
                         self._told_to_replace = False
@@ -114,3 +120,4 @@ class Supervisor:
                 _log.error("process %d did not stop in time and is killed", worker.process.pid)
                 worker.process.kill()
                 worker.process.join()
+            worker.ended()
