@@ -110,8 +110,16 @@ def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
     parts = _parts(question)
     headings = [chunk.heading.rpartition(" > ")[2] for chunk in evidence]
     contexts = [sentence.context if sentence.asked else headings[sentence.chunk] for sentence in sentences]
-    own = terms.hits(asked, [terms.words(sentence.text) for sentence in sentences])
-    near = terms.hits(asked, [terms.words(f"{evidence[s.chunk].heading} {s.context}") for s in sentences])
+    held = terms.hits(
+        asked,
+        [
+            *(sentence.words for sentence in sentences),
+            *(sentence.context_words for sentence in sentences),
+            *(terms.words(chunk.heading) for chunk in evidence),
+        ],
+    )
+    own, before, above = np.split(held, (len(sentences), 2 * len(sentences)))
+    near = before | above[[sentence.chunk for sentence in sentences]]
     weights = terms.weights(asked, own)
     words_of = [frozenset(terms.words(part)) for part in parts]
     of_part = np.array([[term in part for term in asked] for part in words_of], np.float32) * weights

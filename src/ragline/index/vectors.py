@@ -272,6 +272,9 @@ class VectorIndex:
         while ask < eligible and len(scores) >= wanted and scores[wanted - 1] == scores[-1]:
             ask = min(2 * ask, eligible)
             scores, positions = nearest(ask)
+        if len(scores) > wanted:  # best first, so that only those which tie with the last one can still matter
+            tied = np.searchsorted(-scores, -scores[wanted - 1], "right")
+            scores, positions = scores[:tied], positions[:tied]
         order = np.lexsort((positions, -scores))[:wanted]
         return self._rows[positions[order]], scores[order]
 

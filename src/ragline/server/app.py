@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from ragline.server.access import Access
 from ragline.server.door import Door
 from ragline.server.draining import drained_first
 from ragline.server.guarding import Directly
+from ragline.server.interpreter import set_for_serving
 from ragline.server.openapi import DocumentedApp
 from ragline.server.outermost import Outermost
 from ragline.server.routes import asking, collections, docs, documents, health, jobs, metrics, openai, tenants
@@ -30,11 +30,6 @@ from ragline.settings import Settings, load_settings
 from ragline.settings.serving import split
 
 _log = logging.getLogger("ragline.server")
-
-_SWITCH_S = 0.0002
-"""How soon a thread that computes hands over the interpreter's lock; the default, 5 ms, is what the event loop waits for it at worst, and a
-search several times over.
-"""
 
 ROUTERS = (
     asking.router,
@@ -67,17 +62,13 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not logging.getLogger("ragline").handlers:  # a program that has the server as a part of it has its own
             configure_logging(settings.server.log_level, settings.server.log_format == "json")
-        before_s = sys.getswitchinterval()
-        sys.setswitchinterval(min(_SWITCH_S, before_s))
         try:
             async with state.running():
-                with drained_first(state.stop, settings.server.drain_s):
+                with set_for_serving(), drained_first(state.stop, settings.server.drain_s):
                     yield
         except RaglineError as failure:
             _log.error("the server cannot run: %s (%s)", failure.message, failure.hint)
             raise
-        finally:
-            sys.setswitchinterval(before_s)
 
     app = _Application(
         write_timeout_s=settings.limits.write_timeout_s,
@@ -87,6 +78,8 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
+        # Its records hold what requests and errors say, and with no one to take them it still asks the environment for each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.ragline = state
     errors.install(app)
