@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._done: Done | None = None
         self.transport: asyncio.Transport | None = None
         self.lost = False
+        self.is_last = False  # as the server says, which ends it then
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
             return
         status, body = int(self._buffer[9:12]), self._buffer[head_end + 4 : head_end + 4 + length]
         self._buffer = self._buffer[head_end + 4 + length :]
+        self.is_last = b"\r\nconnection: close" in head
         done, self._done = self._done, None
         done(status, body)
 
@@ -109,6 +111,7 @@ class Load:
         self._all: list[Connection] = []
         self._free: deque[Connection] = deque()
         self._due: deque[float] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
         self._number = plan.first
         head = f"POST {plan.path} HTTP/1.1\r\nHost: {plan.host}\r\nContent-Type: application/json\r\n"
         self._requests = [head.encode() + f"Content-Length: {len(body.encode())}\r\n\r\n".encode() + body.encode() for body in plan.bodies]
@@ -129,6 +132,8 @@ class Load:
         else:
             await self._at_rate(plan.rate)
         self._tally.counted_s = self._ends - self._started - plan.skip_s
+        for opening in self._opening:
+            opening.cancel()
         for connection in self._all:
             connection.close()
         await asyncio.sleep(0)  # in which they are
@@ -168,15 +173,28 @@ class Load:
                     self._tally.degraded += b'"load_' in body
                 else:
                     self._tally.refused_s.append(now - due)
-            if connection.lost or now >= self._ends:
-                return
-            if self._plan.rate is None:
-                self._next(connection, now)
-            else:
-                self._free.append(connection)
-                self._serve_due()
+            if connection.is_last and now < self._ends:
+                opening = asyncio.get_running_loop().create_task(self._instead_of(connection))
+                self._opening.add(opening)
+                opening.add_done_callback(self._opening.discard)
+            elif not connection.lost and now < self._ends:
+                self._go_on(connection, now)
 
         connection.send(request, done)
+
+    def _go_on(self, connection: Connection, now: float) -> None:
+        if self._plan.rate is None:
+            self._next(connection, now)
+        else:
+            self._free.append(connection)
+            self._serve_due()
+
+    async def _instead_of(self, ended: Connection) -> None:
+        """A new connection for one that the server ended, as it had said."""
+        opened = (await asyncio.get_running_loop().create_connection(Connection, self._plan.host, self._plan.port))[1]
+        self._all[self._all.index(ended)] = opened
+        ended.close()
+        self._go_on(opened, time.perf_counter())
 
 
 def summary(tally: Tally, cpu_s: float, wall_s: float) -> dict[str, Any]:

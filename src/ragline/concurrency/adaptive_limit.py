@@ -17,6 +17,9 @@ FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 32.0
 """How long a limit may be used up before fewer are let in for a moment, to see how long calls take then."""
 
+_FAR_BELOW = 0.5
+"""Calls that take no more than this share of what is quick enough have the limit grow as at first: what made it small is over."""
+
 _LEAST_SAMPLES = 8
 _LONGEST_WINDOW_S = 1.0
 _MOST_KINDS = 64
@@ -127,7 +130,8 @@ class AdaptiveLimit:
             self._used_since = now
             self._probe_after_s = FIRST_PROBE_S if learnt else min(LONGEST_PROBE_S, self._probe_after_s * 2)
         elif counted and (crowded or (used and self._leaves_lowest)):
-            self._resize(ratios / counted, used=used)
+            mean_s = sum(kind.total_s for kind in seen) / self._count
+            self._resize(ratios / counted, used=used, quick=mean_s < _FAR_BELOW * self._quick_s)
         if not used:
             self._used_since = None
         elif self._used_since is None:
@@ -158,12 +162,12 @@ class AdaptiveLimit:
                 kind.base_s += (mean_s - kind.base_s) * step
         return faster
 
-    def _resize(self, ratio: float, *, used: bool) -> None:
+    def _resize(self, ratio: float, *, used: bool, quick: bool) -> None:
         gradient = max(0.5, min(1.0, TOLERANCE / ratio))
         if gradient < 1:
             self._starting = False
         elif not used:
             return
-        wanted = self._limit * (1.5 if self._starting else gradient) + math.sqrt(self._limit) / 2
+        wanted = self._limit * (1.5 if self._starting or quick else gradient) + math.sqrt(self._limit) / 2
         self._limit += (wanted - self._limit) * (SMOOTHING if gradient > 0.7 else 2 * SMOOTHING)
         self._limit = min(max(self._limit, float(self._lowest)), float(self._highest))

@@ -126,6 +126,11 @@ class Budgets:
                 headers={"retry-after": str(seconds)},
             )
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more is asked of this process than it can do."""
+        return any(admission.crowded for admission in self.admissions.values())
+
     def effort(self, budget: str) -> Effort:
         """How much a question of this budget may cost now."""
         ladder = self._ladders.get(budget)

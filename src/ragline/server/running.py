@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.synchronize import Event
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -26,6 +27,9 @@ from ragline.server.supervising import Supervisor, Worker
 from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
 
+if TYPE_CHECKING:  # the parent loads none of the engine's libraries
+    from ragline.server.budgets import Budgets
+
 _log = logging.getLogger("ragline.server")
 
 _KEEP_ALIVE_S = 75
@@ -33,6 +37,10 @@ _KEEP_ALIVE_S = 75
 
 _STOPPING_S = 10.0
 """What a process may take to stop beyond the time that its work has."""
+
+_CLOSE = (b"connection", b"close")
+_GIVE_AWAY_TICKS = 8
+"""A crowd gives up what is answered in each eighth tenth of a second: slowly, or the crowd would only move."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # what threads and libraries hold does not survive a fork
 
@@ -93,16 +101,18 @@ class OneProcess(uvicorn.Server):
 
 
 class OneOfSeveral(OneProcess):
-    """Shares connections out with the others.
+    """Shares connections out with the others: new ones evenly, and while it has a crowd and another has none, some of its own.
 
     Args:
         place: This process's in the census.
+        crowded: Whether more is asked of this process than it can do.
     """
 
-    def __init__(self, config: uvicorn.Config, tell: Callable[[], None], census: Census, place: int) -> None:
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None], census: Census, place: int, crowded: Callable[[], bool]) -> None:
         super().__init__(config, tell)
         self._census = census
         self._place = place
+        self._crowded = crowded
         self._intakes: list[Intake] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -114,10 +124,16 @@ class OneOfSeveral(OneProcess):
             self._tell()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Ten times a second. In some of them what is answered ends its connection, and the client's next one goes elsewhere."""
+        ends = await super().on_tick(counter)
         for intake in self._intakes:
             intake.tell()
-        return await super().on_tick(counter)
+        self._census.tell_crowd(self._place, self._crowded())
+        headers = [header for header in self.server_state.default_headers if header != _CLOSE]
+        if counter % _GIVE_AWAY_TICKS == 0 and self._census.gives_away(self._place):
+            headers.append(_CLOSE)
+        self.server_state.default_headers = headers
+        return ends
 
     def _intake(self, listening: socket.socket) -> Intake:
         def protocol() -> asyncio.Protocol:
@@ -150,7 +166,9 @@ def _work(settings: Settings, listening: socket.socket, ready: Event, census: Ce
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    OneOfSeveral(config_of(settings), ready.set, census, place).run([listening])
+    config = config_of(settings)
+    budgets: Budgets = config.app.state.ragline.budgets  # type: ignore[union-attr]  # ours
+    OneOfSeveral(config, ready.set, census, place, lambda: budgets.crowded).run([listening])
 
 
 def config_of(settings: Settings) -> uvicorn.Config:

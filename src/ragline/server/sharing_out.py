@@ -39,6 +39,7 @@ class Census:
 
     def __init__(self, context: SpawnContext, most: int) -> None:
         self._counts = context.RawArray("l", [_NOBODY] * most)
+        self._crowds = context.RawArray("b", most)
         self._given = [False] * most
 
     def enter(self) -> int:
@@ -50,17 +51,33 @@ class Census:
     def leave(self, place: int) -> None:
         """The process has ended, however it did."""
         self._given[place] = False
-        self._counts[place] = _NOBODY
+        self._counts[place], self._crowds[place] = _NOBODY, False
 
     def tell(self, place: int, connections: int | None) -> None:
         """How many connections the process has now; None where it takes no more."""
         self._counts[place] = _NOBODY if connections is None else connections
 
+    def tell_crowd(self, place: int, crowded: bool) -> None:
+        """Whether more is asked of the process than it can do."""
+        self._crowds[place] = crowded
+
+    def gives_away(self, place: int) -> bool:
+        """Whether the process has a crowd and another has none: clients are better off there."""
+        return bool(self._crowds[place]) and not all(self._crowds[at] for at in self._others(place))
+
     def room(self, place: int) -> int:
-        """How many connections the process may take before it has more than another, by one and by an eighth of its own."""
+        """How many connections the process may take before it has more than another, by one and by an eighth of its own.
+
+        Where a process has a crowd and others have none, those take all.
+        """
+        if self.gives_away(place):
+            return 0
         mine = self._counts[place]
-        others = [count for at, count in enumerate(self._counts) if at != place and count != _NOBODY]
+        others = [self._counts[at] for at in self._others(place) if self._crowds[place] or not self._crowds[at]]
         return max(0, min(others) + 1 + mine // 8 - mine) if others else _AT_ONCE
+
+    def _others(self, place: int) -> list[int]:
+        return [at for at, count in enumerate(self._counts) if at != place and count != _NOBODY]
 
 
 class Intake:
