@@ -13,14 +13,17 @@ from ragline.concurrency.adaptive_limit import AdaptiveLimit
 from ragline.errors import OverloadedError
 
 BURST_S = 0.5
-"""How long one may wait while the queue was empty a moment ago: bursts are served, not refused."""
+"""How long one may wait while the queue was empty not long ago: bursts are served, not refused."""
 
 CROWDED_S = 0.25
 """A queue that has stood for so long is a crowd: less may be done for each, before any is refused."""
 
+STANDING_S = 1.0
+"""A queue that has stood for so long is more than bursts: from then on one waits for a moment only."""
+
 SHORTEST_WAIT_S = 0.01
 LONGEST_WAIT_S = 1.0
-"""Bounds of how long one may wait once the queue has stood for longer than `BURST_S`; between them, half of what calls take."""
+"""Bounds of how long one may wait then; between them, half of what calls take."""
 
 RELIEF_S = 2.0
 """So long after `MANY` were last refused the crowd is over."""
@@ -40,7 +43,7 @@ _LATELY_S = 1.0
 class Admission:
     """Lets in as many as the limit says; some wait, for no longer than makes sense; the others are refused at once.
 
-    While the queue has been empty within the last `BURST_S`, one may wait that long. Once it has stood for longer, more come
+    While the queue has been empty within the last `STANDING_S`, one may wait for `BURST_S`. Once it has stood for longer, more come
     than can be served: one waits for a fraction of the time of a call then, and who would not be served within it is refused
     at the door. First come, first served; who leaves the queue frees its place. Use it on one event loop.
 
@@ -193,7 +196,7 @@ class Admission:
             self._standing_since = None
 
     def _patience_s(self, kind: str, now: float) -> float:
-        if self._standing_since is not None and now - self._standing_since >= BURST_S:
+        if self._standing_since is not None and now - self._standing_since >= STANDING_S:
             self._crowded_until = now + RELIEF_S
         if now >= self._crowded_until:
             return BURST_S
