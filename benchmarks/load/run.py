@@ -35,6 +35,8 @@ CONNECTIONS = (1, 2, 4, 8)
 SECONDS = 6.0
 """Of a run that looks for the peak."""
 OVERLOAD_SECONDS = 20.0
+KNOWN = 100
+"""Questions of which the answers are known."""
 LLM_CONNECTIONS = 8
 """So many of 0.2 s each: the language model gives 40 answers a second, and is what there is least of."""
 
@@ -103,8 +105,8 @@ def saturation(bench: Bench) -> dict[str, Any]:
         }
     with bench.serving() as server:
         bench.warm(server)
-        known = bench.unseen()[:200]
-        bench.load(server, "/api/v1/query", known, connections=2 * bench.workers, seconds=15)
+        known = bench.unseen()[:KNOWN]
+        bench.load(server, "/api/v1/query", known, connections=2 * bench.workers, seconds=15 * bench.workers)  # each answers all itself
         found["known answers"] = bench.peak(server, "/api/v1/query", lambda: known)
         found["memory_mb"] = max(server.memory_bytes) / 1e6
     return found

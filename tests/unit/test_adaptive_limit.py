@@ -149,6 +149,23 @@ def test_it_grows_from_the_lowest_again_where_that_is_not_all_there_is(leaves: b
     assert limit.now > 8 if leaves else limit.now == 2
 
 
+@pytest.mark.parametrize(("took_s", "soon"), [(0.05, True), (0.15, False)])
+def test_what_is_far_quicker_than_it_must_be_has_a_small_limit_grow_by_halves(took_s: float, soon: bool) -> None:
+    limit = AdaptiveLimit(16, quick_s=0.2, clock=lambda: 0.0)
+    for slow_s, crowd in ((0.05, 1), *[(3.0, 16)] * 20):
+        for _ in range(16):
+            limit.began(crowd)
+            limit.ended("work", slow_s, crowd)
+    assert limit.now == 2
+    needed = 0
+    while limit.now < 8:
+        needed += 1
+        for _ in range(8):
+            limit.began(limit.now)
+            limit.ended("work", took_s, limit.now)
+    assert (needed < 12) == soon
+
+
 def test_the_first_calls_that_open_models_are_soon_one_among_others() -> None:
     limit = AdaptiveLimit(clock=lambda: 0.0)
     for took_s in (1.0, 0.2, 0.2, 0.2):

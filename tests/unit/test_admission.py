@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ragline.concurrency.adaptive_limit import AdaptiveLimit
-from ragline.concurrency.admission import BURST_S, Admission
+from ragline.concurrency.admission import BURST_S, STANDING_S, Admission
 from ragline.errors import OverloadedError
 from tests.virtual_time import run_in_virtual_time
 
@@ -171,6 +171,33 @@ class Crowd:
                 await asyncio.sleep(0.1)
         except OverloadedError:
             self.refused.append(came)
+
+
+def test_a_burst_is_not_refused_for_how_few_came_before() -> None:
+    async def scene() -> None:
+        crowd = Crowd(door := admission(4))
+        await crowd.come(60, 1, 1.0)
+        await crowd.come(1, 16, 1.0)  # four times 0.1 s, within what one may wait
+        await crowd.leave()
+        assert not crowd.refused and max(crowd.waited.values()) == pytest.approx(0.3)
+        assert not door.crowded
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize(("stood_s", "patient"), [(STANDING_S - 0.2, True), (STANDING_S + 0.4, False)])
+def test_a_queue_that_stands_is_bursts_at_first_and_then_more_than_can_be_served(stood_s: float, patient: bool) -> None:
+    async def scene() -> None:
+        crowd = Crowd(admission(1))
+        await crowd.come(60, 1, 1.0)
+        began = asyncio.get_running_loop().time()
+        await crowd.come(1, 3, 0.0)
+        await crowd.come(round(stood_s / 0.1), 1, 0.1)  # one comes for each that leaves, so that two always wait
+        await crowd.leave()
+        assert bool(crowd.refused) == (not patient)
+        assert min(crowd.refused, default=began + STANDING_S) >= began + STANDING_S - 0.1
+
+    run_in_virtual_time(scene())
 
 
 def test_after_a_crowd_bursts_are_waited_for_again_though_some_of_them_were_refused() -> None:

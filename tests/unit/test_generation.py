@@ -296,3 +296,14 @@ async def test_a_question_of_several_parts_is_compared_with_all_at_once(workers:
     assert {"Keys rotate every ninety days.", "The ferry leaves at noon on Sundays."} <= set(quotes(generated))
     compared = [text for text in embedder.asked if any(text in known for known in (KEYS, FERRY, fillers(4)))]
     assert len(compared) == 10, "not only the first four"
+
+
+async def test_a_chunk_that_was_quoted_before_is_quoted_again_from_where_it_stands_now(generator: ExtractiveGenerator) -> None:
+    """What a chunk was taken apart into is kept; its place among the evidence and its heading are not part of that."""
+    question = "How often do keys rotate?"
+    for texts, place in (((KEYS, FERRY), 0), ((FERRY, KEYS), 1), ((KEYS, FERRY), 0)):
+        told = await answer(generator, question, evidence(*texts))
+        assert told.found and told.citations[0].document_id == f"doc-{place}"
+    heading = "Keys rotate every ninety days."
+    told = await answer(generator, question, evidence(KEYS, FERRY, heading=heading))
+    assert heading not in told.text, "a heading is no sentence to quote"

@@ -11,6 +11,7 @@ import pytest
 from pyroaring import BitMap64
 
 from ragline.errors import CorruptionError, InputError
+from ragline.index.scans import exact_nearest
 from ragline.index.stored_vectors import MappedVectors, extend_checksums, rows_per_block
 from ragline.index.vectors import VectorIndex
 from ragline.types import Float16, Float32, Int64
@@ -324,3 +325,14 @@ def test_checksums_do_not_depend_on_the_pieces_they_are_made_from() -> None:
     part = extend_checksums(np.empty(0, np.uint32), 0, [vectors[:100], vectors[100:5000]], 384)
     extended = extend_checksums(part, 5000, [vectors[5000:5001], vectors[5001:]], 384)
     assert extended.tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("count", [1, 7, 3000])
+def test_vectors_scored_in_memory_that_is_kept_are_those_that_were_given(count: int) -> None:
+    for dimension in (8, 16, 8):  # in turn, as where two models are searched from one thread
+        vectors = clustered(count, dimension, seed=count).astype(np.float16)
+        for question in clustered(3, dimension, seed=5):
+            scores, order = exact_nearest(question[None], vectors, min(5, count))
+            expected = vectors.astype(np.float32) @ question
+            assert np.allclose(scores, np.sort(expected)[::-1][: min(5, count)], atol=1e-5)
+            assert np.allclose(expected[order], scores, atol=1e-5)

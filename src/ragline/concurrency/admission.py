@@ -200,9 +200,9 @@ class Admission:
             self._crowded_until = now + RELIEF_S
         if now >= self._crowded_until:
             return BURST_S
-        # For less than the time in which one or two leave, a place would often be free and nobody there to take it.
+        # For much less than the time in which one leaves, a place would often be free and nobody there to take it.
         rate = self._passed.count / _FORGET_S
-        turnover_s = 1.5 / rate if rate > 0 and self._passed.known else 0.0
+        turnover_s = 0.7 / rate if rate > 0 and self._passed.known else 0.0
         return max(SHORTEST_WAIT_S, min(LONGEST_WAIT_S, max((self.limit.base_s(kind) or BURST_S) / 2, turnover_s)))
 
     def _must_wait_less(self, kind: str, now: float) -> float:
