@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._done: Done | None = None
         self.transport: asyncio.Transport | None = None
         self.lost = False
-        self.is_last = False  # as the server says, which ends it then
+        self.is_last = False  # the server said that it ends it after this answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance

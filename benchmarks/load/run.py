@@ -106,7 +106,7 @@ def saturation(bench: Bench) -> dict[str, Any]:
     with bench.serving() as server:
         bench.warm(server)
         known = bench.unseen()[:KNOWN]
-        bench.load(server, "/api/v1/query", known, connections=2 * bench.workers, seconds=15 * bench.workers)  # each answers all itself
+        bench.load(server, "/api/v1/query", known, connections=2 * bench.workers, seconds=15 * bench.workers)  # each process keeps its own
         found["known answers"] = bench.peak(server, "/api/v1/query", lambda: known)
         found["memory_mb"] = max(server.memory_bytes) / 1e6
     return found

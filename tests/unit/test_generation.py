@@ -12,6 +12,7 @@ from ragline.embedding.base import Embedder
 from ragline.embedding.onnx_runtime import OnnxEmbedder
 from ragline.generation.base import Generated
 from ragline.generation.extractive import NOT_FOUND, ExtractiveGenerator
+from ragline.generation.passages import KeptPieces
 from ragline.generation.selection import FIRST_LOOK
 from ragline.settings import EmbeddingSettings, Settings
 from ragline.types import Citation, Float32, ScoredChunk
@@ -298,8 +299,9 @@ async def test_a_question_of_several_parts_is_compared_with_all_at_once(workers:
     assert len(compared) == 10, "not only the first four"
 
 
-async def test_a_chunk_that_was_quoted_before_is_quoted_again_from_where_it_stands_now(generator: ExtractiveGenerator) -> None:
-    """What a chunk was taken apart into is kept; its place among the evidence and its heading are not part of that."""
+async def test_a_chunk_that_was_quoted_before_is_quoted_again_from_where_it_stands_now(workers: Workers) -> None:
+    """What a chunk was taken apart into is kept; its place among the evidence is not part of that, and its heading is."""
+    generator = ExtractiveGenerator(HashEmbedder(256), max_sentences=4, workers=workers, take_apart=KeptPieces().of("a"))
     question = "How often do keys rotate?"
     for texts, place in (((KEYS, FERRY), 0), ((FERRY, KEYS), 1), ((KEYS, FERRY), 0)):
         told = await answer(generator, question, evidence(*texts))
@@ -307,3 +309,13 @@ async def test_a_chunk_that_was_quoted_before_is_quoted_again_from_where_it_stan
     heading = "Keys rotate every ninety days."
     told = await answer(generator, question, evidence(KEYS, FERRY, heading=heading))
     assert heading not in told.text, "a heading is no sentence to quote"
+
+
+def test_each_tenant_has_chunks_taken_apart_for_itself_and_what_is_forgotten_is_gone() -> None:
+    (chunk,), kept = evidence(KEYS), KeptPieces()
+    mine = kept.of("a")(chunk)
+    assert kept.of("a")(chunk) is mine
+    assert kept.of("b")(chunk) is not mine and kept.of("b")(chunk) == mine
+    theirs = kept.of("b")(chunk)
+    kept.forget("a", chunk.collection)
+    assert kept.of("a")(chunk) is not mine and kept.of("b")(chunk) is theirs

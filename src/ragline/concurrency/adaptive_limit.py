@@ -18,7 +18,7 @@ LONGEST_PROBE_S = 32.0
 """How long a limit may be used up before fewer are let in for a moment, to see how long calls take then."""
 
 _FAR_BELOW = 0.5
-"""Calls that take no more than this share of what is quick enough have the limit grow as at first: what made it small is over."""
+"""Where calls take less than this share of what is quick enough, the limit grows as at first: what made it small is over."""
 
 _LEAST_SAMPLES = 8
 _LONGEST_WINDOW_S = 1.0
@@ -52,7 +52,8 @@ class AdaptiveLimit:
 
     Args:
         initial, lowest, highest: Of the limit.
-        quick_s: Calls that take no longer are quick enough, however much quicker they are without a crowd.
+        quick_s: Calls that take no longer are quick enough, however much quicker they are without a crowd. Where they take less than
+            half of it, the limit grows as at first.
         leaves_lowest: Whether it grows from the lowest again. Not where that is all there is room for, as of what computes one for each
             core: how long so few take is what they take without a crowd, so it would try for more over and over.
         clock: Seconds, never going back.

@@ -23,7 +23,7 @@ STANDING_S = 1.0
 
 SHORTEST_WAIT_S = 0.01
 LONGEST_WAIT_S = 1.0
-"""Bounds of how long one may wait then; between them, half of what calls take."""
+"""Bounds of how long one may wait then; between them, half of what calls take, or most of the time in which one place comes free."""
 
 RELIEF_S = 2.0
 """So long after `MANY` were last refused the crowd is over."""
@@ -200,7 +200,7 @@ class Admission:
             self._crowded_until = now + RELIEF_S
         if now >= self._crowded_until:
             return BURST_S
-        # For much less than the time in which one leaves, a place would often be free and nobody there to take it.
+        # Who waits for much less than it takes until one leaves finds no place, and nobody waits when it comes free: docs/decisions/0018.
         rate = self._passed.count / _FORGET_S
         turnover_s = 0.7 / rate if rate > 0 and self._passed.known else 0.0
         return max(SHORTEST_WAIT_S, min(LONGEST_WAIT_S, max((self.limit.base_s(kind) or BURST_S) / 2, turnover_s)))

@@ -28,9 +28,14 @@ async def gather_evidence(search: Search, result: SearchResult, resources: Resou
     return generator, evidence
 
 
-def by_words_first(generator: Generator, resources: Resources) -> Generator:
+def by_words_first(generator: Generator, resources: Resources, tenant: str) -> Generator:
     """A generator that spends little where it can: a language model, or comparing by meaning, only where words alone do not answer."""
-    return WordsFirst(generator, max_sentences=resources.settings.generation.max_sentences, workers=resources.question_workers)
+    return WordsFirst(
+        generator,
+        max_sentences=resources.settings.generation.max_sentences,
+        workers=resources.question_workers,
+        take_apart=resources.takes_apart(tenant),
+    )
 
 
 def _scopes(search: Search, result: SearchResult) -> Sequence[Scope]:

@@ -150,6 +150,7 @@ class Asking:
         for scope in scopes:
             await self.results.clear(scope)
             await self.answers.clear(scope)
+            self._resources.pieces.forget(scope.tenant, scope.collection)
         self._searches.forget(lambda flight: flight[0] in scopes)
         for flight in [flight for flight in self._streams if flight[0] in scopes]:
             del self._streams[flight]
@@ -261,7 +262,7 @@ class Asking:
                 return
             self.tally.add(asked.scope.tenant, "miss")
         if not search.effort.language_model:
-            generator = by_words_first(generator, self._resources)
+            generator = by_words_first(generator, self._resources, search.scopes[0].tenant)
         async with aclosing(write_answer(generator, search, evidence, result, record)) as events:
             async for event in events:
                 if asked is not None and isinstance(event.data, Answer):

@@ -21,6 +21,7 @@ from ragline.engine.versions import passage_hash
 from ragline.errors import BackendError, DeadlineError, ModelMismatchError, OverloadedError
 from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
+from ragline.generation.passages import KeptPieces, TakesApart, take_apart
 from ragline.index.follower import Follower
 from ragline.index.simd import lower_simd_level
 from ragline.jobs.runner import JobRunner
@@ -58,6 +59,7 @@ class Resources:
         monitor: What was measured of the requests.
         responses: What language models wrote, by tenant and whole prompt; None where nothing is kept.
         vectors: Of what was embedded before, by tenant, model and text; None where nothing is kept.
+        pieces: Of chunks taken apart for quoting, by tenant; none where nothing is kept.
         question_workers: One thread a core; a local search is one job on one of them.
         bulk_workers: Low priority, for chunking, hashing and embedding while ingesting.
         job_runner: Works on accepted uploads, once it was started; stopped before all else.
@@ -95,6 +97,7 @@ class Resources:
         if cache.enabled:
             self.vectors = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=len)
             self.responses = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=lambda text: 4 * len(text))
+        self.pieces = KeptPieces()
         told = settings.monitoring
         self.monitor = PerformanceMonitor(enabled=told.enabled, track_latency=told.track_latency, track_memory=told.track_memory)
 
@@ -289,11 +292,17 @@ class Resources:
         except (BackendError, DeadlineError, OverloadedError):
             return None
 
-    async def _extractive(self, scope: Scope) -> ExtractiveGenerator:
-        return self._quoting(await self.embedder_for(scope))
+    def takes_apart(self, tenant: str) -> TakesApart:
+        """What takes a tenant's chunks apart into sentences, and keeps them where anything is kept."""
+        return self.pieces.of(tenant) if self.settings.cache.enabled else take_apart
 
-    def _quoting(self, embedder: Embedder) -> ExtractiveGenerator:
-        return ExtractiveGenerator(embedder, max_sentences=self.settings.generation.max_sentences, workers=self.question_workers)
+    async def _extractive(self, scope: Scope) -> ExtractiveGenerator:
+        return self._quoting(await self.embedder_for(scope), self.takes_apart(scope.tenant))
+
+    def _quoting(self, embedder: Embedder, take_apart: TakesApart = take_apart) -> ExtractiveGenerator:
+        return ExtractiveGenerator(
+            embedder, max_sentences=self.settings.generation.max_sentences, workers=self.question_workers, take_apart=take_apart
+        )
 
     async def reranker(self) -> Reranker | None:
         """The reranker that the settings name, opened once; None for none."""

@@ -9,7 +9,7 @@ from ragline.conversation import standalone
 from ragline.generation import selection
 from ragline.generation.base import Generated, Generator
 from ragline.generation.extractive import told
-from ragline.generation.passages import Sentence
+from ragline.generation.passages import Sentence, TakesApart, take_apart
 from ragline.types import Citation, ScoredChunk, Turn
 
 LOAD_EXTRACTIVE = "load_extractive"
@@ -32,12 +32,14 @@ class WordsFirst:
         otherwise: Answers where words alone find nothing. Stays the caller's to close.
         max_sentences: The most sentences that an answer quotes.
         workers: Where the words are compared. Stay the caller's to close.
+        take_apart: Into sentences, by one that may keep what it made.
     """
 
-    def __init__(self, otherwise: Generator, *, max_sentences: int, workers: Workers) -> None:
+    def __init__(self, otherwise: Generator, *, max_sentences: int, workers: Workers, take_apart: TakesApart = take_apart) -> None:
         self._otherwise = otherwise
         self._max_sentences = max_sentences
         self._workers = workers
+        self._take_apart = take_apart
         self.shares_answers = otherwise.shares_answers
         self._word = LOAD_EXTRACTIVE if otherwise.shares_answers else LOAD_BY_WORDS  # not shared: the other quotes, too
 
@@ -62,5 +64,5 @@ class WordsFirst:
         """Holds nothing."""
 
     def _choose(self, question: str, evidence: Sequence[ScoredChunk]) -> list[Sentence]:
-        plan = selection.plan(question, evidence)
+        plan = selection.plan(question, evidence, self._take_apart)
         return [] if plan is None else selection.choose_by_words(plan, max_sentences=self._max_sentences)

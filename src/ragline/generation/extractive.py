@@ -14,7 +14,7 @@ from ragline.conversation import standalone
 from ragline.embedding.base import Embedder
 from ragline.generation import selection
 from ragline.generation.base import Generated
-from ragline.generation.passages import Sentence, is_list_item
+from ragline.generation.passages import Sentence, TakesApart, is_list_item, take_apart
 from ragline.types import Citation, Float32, ScoredChunk, Turn
 
 VERSION = 2
@@ -48,14 +48,16 @@ class ExtractiveGenerator:
         embedder: Compares sentences with the question. Stays the caller's to close.
         max_sentences: The most sentences that an answer quotes; often one is enough.
         workers: Where the words are compared. Stay the caller's to close.
+        take_apart: Into sentences, by one that may keep what it made.
     """
 
     shares_answers = False
 
-    def __init__(self, embedder: Embedder, *, max_sentences: int, workers: Workers) -> None:
+    def __init__(self, embedder: Embedder, *, max_sentences: int, workers: Workers, take_apart: TakesApart = take_apart) -> None:
         self._embedder = embedder
         self._max_sentences = max_sentences
         self._workers = workers
+        self._take_apart = take_apart
         self._unrelated: float | None = None
 
     @property
@@ -83,7 +85,7 @@ class ExtractiveGenerator:
         """Holds nothing."""
 
     async def _choose(self, question: str, evidence: Sequence[ScoredChunk]) -> list[Sentence]:
-        plan = await self._workers.run(selection.plan, question, evidence)
+        plan = await self._workers.run(selection.plan, question, evidence, self._take_apart)
         if plan is None:
             return []
         known: dict[str, Float32] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
+from ragline.caching.tiny_lfu import TinyLfu
 from ragline.chunking.sentences import sentence_spans
 from ragline.generation import terms
 from ragline.types import ScoredChunk
@@ -20,8 +21,13 @@ _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _ROW_CHARACTERS = 50
 """Lines of prose are wrapped at 60 characters or more; where most are shorter, they are rows of a table."""
 
-_KEPT_CHUNKS = 2048
-"""So many are kept taken apart, which takes 0.2 ms each and some 8 kB: what one question finds, others find again."""
+KEPT_CHUNKS = 2048
+"""So many are kept taken apart, which takes 0.2 ms and some 7 kB each."""
+
+Pieces: TypeAlias = tuple[tuple[Any, ...], ...]
+"""What the sentences of a chunk are made of: the fields of `Sentence` behind its chunk, in their order."""
+
+TakesApart: TypeAlias = Callable[[ScoredChunk], Pieces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +58,47 @@ class Sentence:
     context_words: Sequence[str] = field(default=(), compare=False, repr=False)
 
 
-def quotable(evidence: Sequence[ScoredChunk]) -> list[Sentence]:
+def take_apart(chunk: ScoredChunk) -> Pieces:
+    """The sentences of a chunk and their words."""
+    # Perhaps kept for long: each word once in memory, and no sets, which take ten times the room.
+    words_of = lru_cache(2)(lambda told: tuple(map(sys.intern, dict.fromkeys(terms.words(told)))))  # mostly of the sentence before
+    return tuple(
+        (ordinal, start, end, told, context, asked, " ".join(told.casefold().split()), words_of(told), words_of(context))
+        for ordinal, start, end, told, context, asked in _sentences(chunk.text, chunk.heading)
+    )
+
+
+class KeptPieces:
+    """Chunks taken apart, for what one question finds, others find again. Each tenant finds its own only. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._pieces: TinyLfu[tuple[str, str, str, str], Pieces] = TinyLfu(KEPT_CHUNKS)
+
+    def of(self, tenant: str) -> TakesApart:
+        """`take_apart`, for a tenant's chunks, which are kept."""
+
+        def taken_apart(chunk: ScoredChunk) -> Pieces:
+            key = (tenant, chunk.collection, chunk.heading, chunk.text)
+            pieces = self._pieces.get(key, None)
+            if pieces is None:
+                pieces = take_apart(chunk)
+                self._pieces.set(key, pieces)
+            return pieces
+
+        return taken_apart
+
+    def forget(self, tenant: str, collection: str) -> None:
+        """Lets go of a collection's chunks."""
+        self._pieces.clear(lambda key: key[:2] == (tenant, collection))
+
+
+def quotable(evidence: Sequence[ScoredChunk], take_apart: TakesApart = take_apart) -> list[Sentence]:
     """The sentences of all chunks in order, without headings, questions, rules and what was met before."""
     found: list[Sentence] = []
     met: set[str] = set()
     for number, chunk in enumerate(evidence):
-        for parts in _taken_apart(chunk.text, chunk.heading):
-            sentence = Sentence(number, *parts)
+        for pieces in take_apart(chunk):
+            sentence = Sentence(number, *pieces)
             if sentence.plain not in met:
                 met.add(sentence.plain)
                 found.append(sentence)
@@ -73,19 +113,6 @@ def introduces(sentence: Sentence) -> bool:
 def is_list_item(sentence: Sentence) -> bool:
     """Whether it is an item of a list or a row of a table."""
     return _is_list_item(sentence.text)
-
-
-@lru_cache(_KEPT_CHUNKS)
-def _taken_apart(text: str, heading: str) -> tuple[tuple[Any, ...], ...]:
-    """What the sentences of a chunk are made of, all but its number."""
-    # Kept for long: each word once in memory, and no sets, which take ten times the room.
-    words_of = lru_cache(2)(
-        lambda told: tuple(map(sys.intern, dict.fromkeys(terms.words(told))))
-    )  # a context is mostly the sentence before
-    return tuple(
-        (ordinal, start, end, told, context, asked, " ".join(told.casefold().split()), words_of(told), words_of(context))
-        for ordinal, start, end, told, context, asked in _sentences(text, heading)
-    )
 
 
 def _sentences(whole: str, heading: str) -> Iterator[tuple[int, int, int, str, str, bool]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ragline.chunking.sentences import sentence_spans
 from ragline.generation import terms
-from ragline.generation.passages import Sentence, introduces, is_list_item, quotable
+from ragline.generation.passages import Sentence, TakesApart, introduces, is_list_item, quotable, take_apart
 from ragline.types import Float32, ScoredChunk
 
 MAX_EMBEDDED = 12
@@ -101,9 +101,9 @@ class Plan:
         return (*self.parts, *map(_embedded, self.sentences, self.contexts))
 
 
-def plan(question: str, evidence: Sequence[ScoredChunk]) -> Plan | None:
+def plan(question: str, evidence: Sequence[ScoredChunk], take_apart: TakesApart = take_apart) -> Plan | None:
     """Finds what may answer a question; None where the evidence holds nothing to quote, or the question no word."""
-    sentences = quotable(evidence)
+    sentences = quotable(evidence, take_apart)
     asked = list(dict.fromkeys(terms.words(question)))
     if not sentences or not asked:
         return None

@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, *, open_engine: OpenEngine | No
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
-        # Its records hold what requests and errors say, and with no one to take them it still asks the environment for each request.
+        # FastAPI's own: it records what requests and errors say, and looks for somebody to take that with each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.ragline = state

@@ -13,17 +13,17 @@ search several times over.
 """
 
 _YOUNG_OBJECTS = 10_000
-"""So many more objects than before, not 700, have the collector look for cycles among the young ones."""
+"""After so many more objects than before (700 in Python 3.11) the collector looks for cycles among the young ones."""
 
 
 @contextmanager
 def set_for_serving() -> Iterator[None]:
     """Short turns for threads, and a collector of cycles that looks at what requests leave, not at modules and models over and over.
 
-    Under 500 users it took 2 to 3 % of the processor, and the whole heap in one go holds up everybody for 0.1 s. Enter it when
-    all has been loaded that stays.
+    Under 500 users the collector took 2 to 3 % of the processor, and a look at the whole heap in one go holds up everybody. Enter it
+    once what stays has been loaded. What somebody else had frozen before stays frozen.
     """
-    switch_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    switch_s, thresholds, frozen = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
     sys.setswitchinterval(min(_SWITCH_S, switch_s))
     gc.collect()
     gc.freeze()
@@ -32,5 +32,6 @@ def set_for_serving() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         sys.setswitchinterval(switch_s)

@@ -40,7 +40,7 @@ _STOPPING_S = 10.0
 
 _CLOSE = (b"connection", b"close")
 _GIVE_AWAY_TICKS = 8
-"""A crowd gives up what is answered in each eighth tenth of a second: slowly, or the crowd would only move."""
+"""A process with a crowd ends connections in one tick of so many: slowly, or the crowd would only move."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # what threads and libraries hold does not survive a fork
 

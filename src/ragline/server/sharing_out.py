@@ -1,6 +1,6 @@
 """New connections shared out evenly among the processes of a server.
 
-All processes listen on one socket, and a connection is whose process asks for it first. Clients keep their connections, so
+All processes listen on one socket, and a connection goes to whoever asks for it first. Clients keep their connections, so
 what chance gave one process stays there: 162 of 200 were seen at one of two, which refused what the other had time for.
 """
 
@@ -18,10 +18,10 @@ MOMENT_S = 0.005
 """How long a process with more connections leaves new ones to those with fewer; then it takes them all the same."""
 
 _TRY_AGAIN_S = 1.0
-"""After which connections are taken again where there was no room for one more."""
+"""How long to wait after a connection could not be taken, for want of descriptors or memory."""
 
 _AT_ONCE = 64
-"""As many are taken before the loop goes on, however many come."""
+"""At most so many are taken in one turn of the loop."""
 
 _NOBODY = -1
 
@@ -66,9 +66,9 @@ class Census:
         return bool(self._crowds[place]) and not all(self._crowds[at] for at in self._others(place))
 
     def room(self, place: int) -> int:
-        """How many connections the process may take before it has more than another, by one and by an eighth of its own.
+        """How many connections the process may take until it has more than the one with fewest, by one and by an eighth of its own.
 
-        Where a process has a crowd and others have none, those take all.
+        None where it has a crowd and another has none; those with a crowd do not count for one without.
         """
         if self.gives_away(place):
             return 0

@@ -28,7 +28,7 @@ class Worker:
     """A process that answers; `ready` is set once it does.
 
     Attributes:
-        ended: Called once it has ended.
+        ended: To be called once it has ended.
     """
 
     process: SpawnProcess
