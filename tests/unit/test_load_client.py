@@ -68,21 +68,32 @@ async def test_every_answer_is_read_whole_however_it_is_cut(rate: float | None) 
 
 
 async def test_a_connection_that_the_server_ends_as_it_said_is_opened_anew() -> None:
-    opened = 0
+    opened, here, all_left = 0, 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal opened
-        opened += 1
-        for kept in (b"", b"Connection: close\r\n"):
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
-            writer.write(b"HTTP/1.1 200 OK\r\n" + kept + b"Content-Length: 2\r\n\r\n{}")
-        await writer.drain()
-        writer.close()
+        nonlocal opened, here
+        opened, here = opened + 1, here + 1
+        all_left.clear()
+        try:
+            for kept in (b"", b"Connection: close\r\n"):
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+                writer.write(b"HTTP/1.1 200 OK\r\n" + kept + b"Content-Length: 2\r\n\r\n{}")
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.transport.abort()  # the client is done
+        finally:
+            here -= 1
+            if not here:
+                all_left.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port: Any = server.sockets[0].getsockname()[1]
     tally = await client.Load(client.Plan("127.0.0.1", port, "/", ["{}"], connections=2, seconds=0.4, rate=200.0, skip_s=0.0)).run()
     server.close()
+    await asyncio.wait_for(all_left.wait(), 10)
+    await asyncio.sleep(0)
     assert set(tally.statuses) == {200} and tally.statuses[200] > 5
     assert opened >= tally.statuses[200] // 2
