@@ -132,8 +132,8 @@ class Load:
         else:
             await self._at_rate(plan.rate)
         self._tally.counted_s = self._ends - self._started - plan.skip_s
-        for opening in self._opening:
-            opening.cancel()
+        if self._opening:
+            await asyncio.wait(self._opening)
         for connection in self._all:
             connection.close()
         await asyncio.sleep(0)  # in which they are
@@ -174,7 +174,7 @@ class Load:
                 else:
                     self._tally.refused_s.append(now - due)
             if connection.is_last and now < self._ends:
-                opening = asyncio.get_running_loop().create_task(self._instead_of(connection))
+                opening = asyncio.get_running_loop().create_task(self._instead_of(connection, now))
                 self._opening.add(opening)
                 opening.add_done_callback(self._opening.discard)
             elif not connection.lost and now < self._ends:
@@ -189,12 +189,17 @@ class Load:
             self._free.append(connection)
             self._serve_due()
 
-    async def _instead_of(self, ended: Connection) -> None:
-        """A new connection for one that the server ended, as it had said."""
-        opened = (await asyncio.get_running_loop().create_connection(Connection, self._plan.host, self._plan.port))[1]
+    async def _instead_of(self, ended: Connection, due: float) -> None:
+        """A new connection for one that the server ended, as it had said; to open it is part of the next request's time."""
+        try:
+            opened = (await asyncio.get_running_loop().create_connection(Connection, self._plan.host, self._plan.port))[1]
+        except OSError:
+            self._tally.statuses[0] += 1
+            return
         self._all[self._all.index(ended)] = opened
         ended.close()
-        self._go_on(opened, time.perf_counter())
+        if time.perf_counter() < self._ends:
+            self._go_on(opened, due)
 
 
 def summary(tally: Tally, cpu_s: float, wall_s: float) -> dict[str, Any]:

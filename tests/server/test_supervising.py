@@ -22,14 +22,18 @@ class Kept:
     def __init__(self, target: Callable[[Event], None]) -> None:
         self.target = target
         self.started: list[Worker] = []
+        self.ended = 0
 
     def start(self) -> Worker:
         context = multiprocessing.get_context("spawn")
         ready = context.Event()
         process = context.Process(target=self.target, args=(ready,))
         process.start()
-        self.started.append(Worker(process, ready))
+        self.started.append(Worker(process, ready, self._count))
         return self.started[-1]
+
+    def _count(self) -> None:
+        self.ended += 1
 
     def alive(self) -> list[Worker]:
         return [worker for worker in self.started if worker.process.is_alive() and worker.ready.is_set()]
@@ -68,6 +72,7 @@ def test_one_that_dies_is_replaced_and_all_are_stopped_at_the_end(meanwhile: Cal
     meanwhile(kill_one)
     assert Supervisor(kept.start, 2, patience_s=20).run()
     assert [worker.process.exitcode for worker in kept.started] == [-signal.SIGKILL, 0, 0]
+    assert kept.ended == 3
 
 
 def test_all_are_replaced_one_after_another(meanwhile: Callable[[Callable[[], None]], None]) -> None:

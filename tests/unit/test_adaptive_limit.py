@@ -166,6 +166,19 @@ def test_what_is_far_quicker_than_it_must_be_has_a_small_limit_grow_by_halves(to
     assert (needed < 12) == soon
 
 
+def test_it_does_not_grow_by_halves_for_new_kinds_while_a_known_one_is_slow() -> None:
+    limit = AdaptiveLimit(16, quick_s=0.2, clock=lambda: 0.0)
+    for slow_s, crowd in ((0.05, 1), *[(3.0, 16)] * 20):
+        for _ in range(16):
+            limit.began(crowd)
+            limit.ended("known", slow_s, crowd)
+    limit.began(limit.now)
+    for number in range(7):
+        limit.ended(f"new {number}", 0.001, limit.now)
+    limit.ended("known", 0.6, limit.now)
+    assert limit.now == 2
+
+
 def test_the_first_calls_that_open_models_are_soon_one_among_others() -> None:
     limit = AdaptiveLimit(clock=lambda: 0.0)
     for took_s in (1.0, 0.2, 0.2, 0.2):

@@ -185,6 +185,26 @@ def test_a_burst_is_not_refused_for_how_few_came_before() -> None:
     run_in_virtual_time(scene())
 
 
+def test_a_call_of_a_quick_kind_waits_for_those_before_it_as_any_other() -> None:
+    async def scene() -> None:
+        door = admission(4)
+        for kind, takes_s in (("quick", 0.005), ("slow", 2.0)):
+            for _ in range(8):
+                async with await door.enter(kind):
+                    await asyncio.sleep(takes_s)
+        inside = [await door.enter("slow") for _ in range(4)]
+        waiting = [asyncio.create_task(door.enter("slow")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            door.must_not_be_full("quick")
+        for place in inside:
+            place.leave()
+        for place in await asyncio.gather(*waiting):
+            place.leave()
+
+    run_in_virtual_time(scene())
+
+
 @pytest.mark.parametrize(("stood_s", "patient"), [(STANDING_S - 0.2, True), (STANDING_S + 0.4, False)])
 def test_a_queue_that_stands_is_bursts_at_first_and_then_more_than_can_be_served(stood_s: float, patient: bool) -> None:
     async def scene() -> None:

@@ -93,6 +93,11 @@ class AdaptiveLimit:
         known = self._kinds.get(kind)
         return known.base_s if known is not None and known.base_s else None
 
+    @property
+    def longest_base_s(self) -> float:
+        """The same of the kind that takes longest; 0 where nothing is known."""
+        return max((kind.base_s for kind in self._kinds.values()), default=0.0)
+
     def began(self, in_flight: int) -> None:
         """A call was let in; so many are under way now."""
         self._peak = max(self._peak, in_flight)
@@ -169,6 +174,6 @@ class AdaptiveLimit:
             self._starting = False
         elif not used:
             return
-        wanted = self._limit * (1.5 if self._starting or quick else gradient) + math.sqrt(self._limit) / 2
+        wanted = self._limit * (1.5 if self._starting or (quick and gradient == 1) else gradient) + math.sqrt(self._limit) / 2
         self._limit += (wanted - self._limit) * (SMOOTHING if gradient > 0.7 else 2 * SMOOTHING)
         self._limit = min(max(self._limit, float(self._lowest)), float(self._highest))

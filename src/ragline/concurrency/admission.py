@@ -208,13 +208,13 @@ class Admission:
     def _must_wait_less(self, kind: str, now: float) -> float:
         """How long a call would wait at most. Raises OverloadedError where that is not long enough."""
         patience_s = self._patience_s(kind, now)
-        if self.waiting >= self._most_waiting or self._expected_wait_s(kind, now) > patience_s:
+        if self.waiting >= self._most_waiting or self._expected_wait_s(now) > patience_s:
             raise self._refusal()
         return patience_s
 
-    def _expected_wait_s(self, kind: str, now: float) -> float:
+    def _expected_wait_s(self, now: float) -> float:
         rate = self._passed.count / _FORGET_S
-        if now >= self._crowded_until and (base_s := self.limit.base_s(kind)):
+        if now >= self._crowded_until and (base_s := self.limit.longest_base_s):
             rate = max(rate, self.limit.now / base_s)  # where few came, few came through: that says nothing of how many can
         return self.waiting / rate if rate > 0 and self._passed.known else 0.0
 

@@ -22,7 +22,8 @@ _ROW_CHARACTERS = 50
 """Lines of prose are wrapped at 60 characters or more; where most are shorter, they are rows of a table."""
 
 KEPT_CHUNKS = 2048
-"""So many are kept taken apart, which takes 0.2 ms and some 7 kB each."""
+_KEPT_BYTES = 16 * 1024**2
+"""So many chunks are kept taken apart, in so much memory: it takes 0.2 ms and some 7 kB each."""
 
 Pieces: TypeAlias = tuple[tuple[Any, ...], ...]
 """What the sentences of a chunk are made of: the fields of `Sentence` behind its chunk, in their order."""
@@ -72,7 +73,7 @@ class KeptPieces:
     """Chunks taken apart, for what one question finds, others find again. Each tenant finds its own only. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._pieces: TinyLfu[tuple[str, str, str, str], Pieces] = TinyLfu(KEPT_CHUNKS)
+        self._pieces: TinyLfu[tuple[str, str, str, str], Pieces] = TinyLfu(KEPT_CHUNKS, max_bytes=_KEPT_BYTES, size_of=_weight)
 
     def of(self, tenant: str) -> TakesApart:
         """`take_apart`, for a tenant's chunks, which are kept."""
@@ -90,6 +91,11 @@ class KeptPieces:
     def forget(self, tenant: str, collection: str) -> None:
         """Lets go of a collection's chunks."""
         self._pieces.clear(lambda key: key[:2] == (tenant, collection))
+
+
+def _weight(pieces: Pieces) -> int:
+    """About how many bytes of memory, the text in the key included."""
+    return 1024 + 6 * sum(len(told) for _, _, _, told, *_ in pieces)
 
 
 def quotable(evidence: Sequence[ScoredChunk], take_apart: TakesApart = take_apart) -> list[Sentence]:

@@ -28,7 +28,7 @@ from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
 
 if TYPE_CHECKING:  # the parent loads none of the engine's libraries
-    from ragline.server.budgets import Budgets
+    from ragline.server.state import ServerState
 
 _log = logging.getLogger("ragline.server")
 
@@ -37,6 +37,9 @@ _KEEP_ALIVE_S = 75
 
 _STOPPING_S = 10.0
 """What a process may take to stop beyond the time that its work has."""
+
+_BACKLOG = 2048
+"""Connections that may wait to be taken, as uvicorn has it; the system may allow fewer."""
 
 _CLOSE = (b"connection", b"close")
 _GIVE_AWAY_TICKS = 8
@@ -106,13 +109,24 @@ class OneOfSeveral(OneProcess):
     Args:
         place: This process's in the census.
         crowded: Whether more is asked of this process than it can do.
+        leaving: Whether it was told to stop, and takes only what nobody else does.
     """
 
-    def __init__(self, config: uvicorn.Config, tell: Callable[[], None], census: Census, place: int, crowded: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tell: Callable[[], None],
+        census: Census,
+        place: int,
+        *,
+        crowded: Callable[[], bool],
+        leaving: Callable[[], bool],
+    ) -> None:
         super().__init__(config, tell)
         self._census = census
         self._place = place
         self._crowded = crowded
+        self._leaving = leaving
         self._intakes: list[Intake] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -127,6 +141,7 @@ class OneOfSeveral(OneProcess):
         """Ten times a second. In some of them what is answered ends its connection, and the client's next one goes elsewhere."""
         ends = await super().on_tick(counter)
         for intake in self._intakes:
+            intake.leaving = self._leaving()
             intake.tell()
         self._census.tell_crowd(self._place, self._crowded())
         headers = [header for header in self.server_state.default_headers if header != _CLOSE]
@@ -167,8 +182,8 @@ def _work(settings: Settings, listening: socket.socket, ready: Event, census: Ce
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     config = config_of(settings)
-    budgets: Budgets = config.app.state.ragline.budgets  # type: ignore[union-attr]  # ours
-    OneOfSeveral(config, ready.set, census, place, lambda: budgets.crowded).run([listening])
+    state: ServerState = config.app.state.ragline  # type: ignore[union-attr]  # ours
+    OneOfSeveral(config, ready.set, census, place, crowded=lambda: state.budgets.crowded, leaving=lambda: state.stopping).run([listening])
 
 
 def config_of(settings: Settings) -> uvicorn.Config:
@@ -219,7 +234,7 @@ def listen(host: str, port: int, write_timeout_s: float = 0.0) -> socket.socket:
                 with suppress(OSError):  # what was handed over whole is nobody's any more but the system's
                     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout_s * 1000))
             listening.bind(address)
-            listening.listen()  # the port is ours from now on, not only when the models are there
+            listening.listen(_BACKLOG)  # the port is ours from now on, not only when the models are there
             listening.set_inheritable(True)
         except BaseException:
             listening.close()

@@ -7,8 +7,10 @@ what chance gave one process stays there: 162 of 200 were seen at one of two, wh
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
+import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnContext
 
@@ -22,6 +24,11 @@ _TRY_AGAIN_S = 1.0
 
 _AT_ONCE = 64
 """At most so many are taken in one turn of the loop."""
+
+_STALE_S = 2.0
+"""A process that has not told its count for so long is stopped, or was killed: nothing is left for it."""
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _NOBODY = -1
 
@@ -40,6 +47,7 @@ class Census:
     def __init__(self, context: SpawnContext, most: int) -> None:
         self._counts = context.RawArray("l", [_NOBODY] * most)
         self._crowds = context.RawArray("b", most)
+        self._told = context.RawArray("d", most)  # when, by the clock that all processes of a machine share
         self._given = [False] * most
 
     def enter(self) -> int:
@@ -55,7 +63,7 @@ class Census:
 
     def tell(self, place: int, connections: int | None) -> None:
         """How many connections the process has now; None where it takes no more."""
-        self._counts[place] = _NOBODY if connections is None else connections
+        self._counts[place], self._told[place] = _NOBODY if connections is None else connections, time.monotonic()
 
     def tell_crowd(self, place: int, crowded: bool) -> None:
         """Whether more is asked of the process than it can do."""
@@ -77,7 +85,8 @@ class Census:
         return max(0, min(others) + 1 + mine // 8 - mine) if others else _AT_ONCE
 
     def _others(self, place: int) -> list[int]:
-        return [at for at, count in enumerate(self._counts) if at != place and count != _NOBODY]
+        since = time.monotonic() - _STALE_S
+        return [at for at, count in enumerate(self._counts) if at != place and count != _NOBODY and self._told[at] > since]
 
 
 class Intake:
@@ -88,7 +97,12 @@ class Intake:
         make_protocol: What speaks on a connection.
         connections: How many there are here now.
         place: This process's in the census.
+
+    Attributes:
+        leaving: Only what no other process takes is taken: this one will stop soon.
     """
+
+    leaving = False
 
     def __init__(
         self,
@@ -113,7 +127,7 @@ class Intake:
     def tell(self) -> None:
         """Tells the other processes how many connections there are here: for each that comes, and now and then for those that go."""
         if not self._closed:
-            self._census.tell(self._place, self._connections() + len(self._opening))
+            self._census.tell(self._place, None if self.leaving else self._connections() + len(self._opening))
 
     def close(self) -> None:
         """Takes no more. Twice is harmless."""
@@ -134,7 +148,7 @@ class Intake:
     def _come(self) -> None:
         """Connections have come. Those that are another's turn are left alone for a moment."""
         self.tell()
-        room = self._census.room(self._place)
+        room = 0 if self.leaving else self._census.room(self._place)
         if room:
             self._take(room)
         else:
@@ -151,9 +165,10 @@ class Intake:
                 connection, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except ConnectionAbortedError:
-                continue  # gone already
-            except OSError as fault:  # no more files or memory: asked again at once, it would be the same
+            except OSError as fault:
+                if fault.errno not in _NO_ROOM:
+                    continue  # of that connection, which is gone already
+                # Asked again at once, it would be the same.
                 _log.error("no connection can be taken: %s", fault.strerror)
                 self._pause_for(_TRY_AGAIN_S, self._listen)
                 return
@@ -165,7 +180,9 @@ class Intake:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            transport, _ = await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            if self._closed:  # those that were there have been told so already
+                transport.close()
         except OSError as fault:  # it went meanwhile
             _log.debug("a connection could not be opened: %s", fault)
             connection.close()
