@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -59,6 +60,7 @@ def running(command: Sequence[str], log: Path, variables: Mapping[str, str], *, 
             stderr=subprocess.STDOUT,
             env={**os.environ, **variables},
             preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None,
+            start_new_session=True,
         )
     try:
         host, port = _address(process, log)
@@ -71,6 +73,8 @@ def running(command: Sequence[str], log: Path, variables: Mapping[str, str], *, 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with suppress(ProcessLookupError):  # where nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
