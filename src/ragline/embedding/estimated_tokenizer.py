@@ -120,7 +120,8 @@ def _weights(codes: _Codes) -> Int64:
     begins = _run_begins(kinds)
     runs = np.cumsum(begins) - 1
     firsts = np.flatnonzero(begins)
-    lengths = np.diff(np.append(firsts, len(codes)))[runs]
+    of_runs = np.diff(np.append(firsts, len(codes)))
+    lengths = of_runs[runs]
     places = np.arange(len(codes)) - firsts[runs]
     weights = _WEIGHTS[kinds]
     weights[kinds == _HALF] += (codes[kinds == _HALF] & 1).astype(np.int64)
@@ -131,7 +132,8 @@ def _weights(codes: _Codes) -> Int64:
     capitals = np.logical_and.reduceat(kinds == _UPPER, firsts)[runs]
     common = (places != 0) & ((places - _WORD_CHARS) % _REST_CHARS != 0) | (places > 0) & (places < _WORD_CHARS)
     inside = np.where(capitals, places % _CAPITAL_CHARS != 0, common)
-    weights[letters & inside & (places < _LONG_WORD) & ~_in_jumble(kinds, begins)] = 0
+    jumbled = _in_jumble(kinds[firsts], of_runs)[runs]
+    weights[letters & inside & (places < _LONG_WORD) & ~jumbled] = 0
     return weights
 
 
@@ -149,21 +151,9 @@ def _count(codes: _Codes) -> int:
     short, long = np.minimum(lengths, _LONG_WORD), np.maximum(lengths - _LONG_WORD, 0)
     common = 1 - (np.minimum(_WORD_CHARS - short, 0) // _REST_CHARS)
     of_word = np.where(last == _UPPER, -(-short // _CAPITAL_CHARS), common) + long
-    np.copyto(tokens, of_word, where=letters & ~_in_jumble_runs(kind, lengths))
+    np.copyto(tokens, of_word, where=letters & ~_in_jumble(kind, lengths))
     halves = kinds == _HALF
     return int(tokens.sum()) + int((codes[halves] & 1).sum())
-
-
-def _in_jumble_runs(kinds: _Kinds, lengths: Int64) -> NDArray[np.bool_]:
-    """As `_in_jumble`, of runs with their first characters' kinds."""
-    in_word = (kinds == _LOWER) | (kinds == _UPPER) | (kinds == _DIGIT)
-    first = in_word.copy()
-    first[1:] &= ~in_word[:-1]
-    words = np.cumsum(first) * in_word  # 0 is no word
-    changes, sizes = np.bincount(words), np.bincount(words, weights=lengths)
-    jumbled = (changes > 3) & ((changes - 1) * 5 > sizes)
-    jumbled[0] = False
-    return np.asarray(jumbled[words], bool)
 
 
 def _run_begins(kinds: _Kinds) -> NDArray[np.bool_]:
@@ -175,14 +165,18 @@ def _run_begins(kinds: _Kinds) -> NDArray[np.bool_]:
     return begins
 
 
-def _in_jumble(kinds: _Kinds, begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which characters are of words that change between capitals, small letters and digits again and again, as in base64."""
+def _in_jumble(kinds: _Kinds, lengths: Int64) -> NDArray[np.bool_]:
+    """Which runs are of words that change between capitals, small letters and digits again and again, as in base64.
+
+    Args:
+        kinds: Of the runs' first characters.
+        lengths: Of the runs.
+    """
     in_word = (kinds == _LOWER) | (kinds == _UPPER) | (kinds == _DIGIT)
     first = in_word.copy()
     first[1:] &= ~in_word[:-1]
     words = np.cumsum(first) * in_word  # 0 is no word
-    lengths = np.bincount(words)
-    changes = np.bincount(words, weights=begins)
-    jumbled = (changes > 3) & ((changes - 1) * 5 > lengths)
+    changes, sizes = np.bincount(words), np.bincount(words, weights=lengths)
+    jumbled = (changes > 3) & ((changes - 1) * 5 > sizes)
     jumbled[0] = False
     return np.asarray(jumbled[words], bool)
