@@ -124,6 +124,19 @@ async def test_a_tenant_is_told_of_its_own_requests_and_the_operator_of_all(tmp_
         assert (await opened.ask("When does the vault of house 3 open?")).cache == "miss"
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_chunks_taken_apart_to_quote_from_are_kept_until_the_cache_is_cleared_if_anything_is(tmp_path: Path, enabled: bool) -> None:
+    async with engine(tmp_path, cache={"enabled": enabled}) as opened:
+        other = opened.tenant("other")
+        for each in (opened, other):
+            await each.ingest(TEXTS[:1])
+            assert (await each.ask("When does the vault of house 3 open?")).hits
+        pieces = opened._resources.pieces
+        assert len(pieces) == (2 if enabled else 0)
+        await opened.clear_cache()
+        assert len(pieces) == (1 if enabled else 0), "another tenant's stay"
+
+
 async def test_monitoring_can_be_switched_off(tmp_path: Path) -> None:
     async with engine(tmp_path, monitoring={"enabled": False}) as opened:
         await opened.ingest(TEXTS)

@@ -9,6 +9,7 @@ from ragline.server.interpreter import set_for_serving
 
 
 def test_what_is_set_for_serving_is_put_back() -> None:
+    gc.unfreeze()
     before = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
     with set_for_serving():
         assert sys.getswitchinterval() <= 0.001

@@ -97,7 +97,7 @@ class Resources:
         if cache.enabled:
             self.vectors = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=len)
             self.responses = MemoryCache(cache.items, max_bytes=cache.max_bytes, size_of=lambda text: 4 * len(text))
-        self.pieces = KeptPieces()
+        self.pieces = KeptPieces(cache.items, max_bytes=cache.max_bytes)
         told = settings.monitoring
         self.monitor = PerformanceMonitor(enabled=told.enabled, track_latency=told.track_latency, track_memory=told.track_memory)
 

@@ -21,9 +21,9 @@ _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _ROW_CHARACTERS = 50
 """Lines of prose are wrapped at 60 characters or more; where most are shorter, they are rows of a table."""
 
-KEPT_CHUNKS = 2048
-_KEPT_BYTES = 16 * 1024**2
-"""So many chunks are kept taken apart, in so much memory: it takes 0.2 ms and some 7 kB each."""
+MOST_KEPT = 2048
+MOST_BYTES_KEPT = 16 * 1024**2
+"""So many chunks are kept taken apart at most, in so much memory: it takes 0.2 ms and some 7 kB each."""
 
 Pieces: TypeAlias = tuple[tuple[Any, ...], ...]
 """What the sentences of a chunk are made of: the fields of `Sentence` behind its chunk, in their order."""
@@ -70,10 +70,19 @@ def take_apart(chunk: ScoredChunk) -> Pieces:
 
 
 class KeptPieces:
-    """Chunks taken apart, for what one question finds, others find again. Each tenant finds its own only. Safe to share between threads."""
+    """Chunks taken apart, for what one question finds, others find again. Each tenant finds its own only. Safe to share between threads.
 
-    def __init__(self) -> None:
-        self._pieces: TinyLfu[tuple[str, str, str, str], Pieces] = TinyLfu(KEPT_CHUNKS, max_bytes=_KEPT_BYTES, size_of=_weight)
+    Args:
+        chunks, max_bytes: How many are kept, and in how much memory; no more than `MOST_KEPT` and `MOST_BYTES_KEPT`.
+    """
+
+    def __init__(self, chunks: int = MOST_KEPT, *, max_bytes: int = MOST_BYTES_KEPT) -> None:
+        self._pieces: TinyLfu[tuple[str, str, str, str], Pieces] = TinyLfu(
+            min(chunks, MOST_KEPT), max_bytes=min(max_bytes, MOST_BYTES_KEPT), size_of=_weight
+        )
+
+    def __len__(self) -> int:
+        return len(self._pieces)
 
     def of(self, tenant: str) -> TakesApart:
         """`take_apart`, for a tenant's chunks, which are kept."""
