@@ -8,9 +8,10 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from bench import Bench
 from serving import Watched, running
 
 from benchmarks.environments import TORCH, environment
@@ -18,9 +19,6 @@ from ragline.embedding.models import DEFAULT_MODEL, locate_model
 from ragline.settings import Settings
 from ragline.storage.sqlite import SqliteStore
 from ragline.types import Scope
-
-if TYPE_CHECKING:
-    from run import Bench
 
 ROUNDS = 3
 SECONDS = 6.0

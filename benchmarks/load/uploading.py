@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
+from bench import Bench
 from serving import Watched
 from workload import large_text
 
@@ -20,9 +21,6 @@ from ragline.chunking.chunker import Chunker
 from ragline.concurrency.workers import Workers
 from ragline.embedding.onnx_runtime import OnnxEmbedder
 from ragline.settings import Settings
-
-if TYPE_CHECKING:
-    from run import Bench
 
 FILE_BYTES = 100_000
 FILES = 40

@@ -9,12 +9,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from bench import Bench
 
 from benchmarks.environments import environment
-
-if TYPE_CHECKING:
-    from run import Bench
 
 USERS = (500, 250)
 """At once; fewer after more, on a store of its own each, to say what a machine can do that cannot do the first."""

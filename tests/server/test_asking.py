@@ -100,8 +100,23 @@ async def test_an_answer_is_streamed_as_named_events(tmp_path: Path) -> None:
         text = "".join(data for name, data in events if name == "token")
         assert text == events[-1][1]["answer"]
         assert [data for name, data in events if name == "citation"] == events[-1][1]["citations"]
-        missing = await served.client.post("/api/v1/query", json={"query": QUESTION, "stream": True, "collections": ["none"]})
-        assert [(name, data["error"]["code"]) for name, data in events_of(missing.text)] == [("error", "not_found")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "code"),
+    [
+        ({"collections": ["none"]}, 404, "not_found"),
+        ({"query": " "}, 422, "invalid_input"),
+        ({"filter": {"x": {"near": 1}}}, 422, "invalid_filter"),
+    ],
+)
+async def test_what_goes_wrong_before_a_stream_begins_has_its_status(tmp_path: Path, wrong: dict[str, Any], status: int, code: str) -> None:
+    async with serving(tmp_path) as served:
+        await filled(served)
+        answer = await served.client.post("/api/v1/query", json={"query": QUESTION, "stream": True, **wrong})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (status, code)
+        assert status != 404 or error["hint"] == "GET /api/v1/collections shows those there are"
 
 
 async def test_a_failure_in_the_midst_of_a_stream_is_its_last_event_and_names_no_server(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ async def test_a_full_server_gives_what_is_known_and_refuses_what_is_not(tmp_pat
         assert (await served.client.post(path, json=known)).status_code == 200
         budget = "searching" if path.endswith("search") else "asking"
         await fill(served, budget, places)
-        assert (await served.client.post(path, json=known)).status_code == 200
+        for streams in [{}, {"stream": True}] if budget == "asking" else [{}]:
+            assert (await served.client.post(path, json={**known, **streams})).status_code == 200
         refused = await served.client.post(path, json=other)
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
         streamed = await served.client.post(path, json={**other, "stream": True}) if budget == "asking" else refused

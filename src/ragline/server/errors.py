@@ -58,6 +58,12 @@ _FAULTS: Mapping[str, str] = {
 _ALTERNATIVE = re.compile(r"constrained-\w+|str|\w+\[.*\]", re.DOTALL)
 """What pydantic calls one of several types that a value may have: it stands among the names of fields."""
 
+_COMMANDS: Mapping[str, str] = {
+    "`ragline collections list`": "GET /api/v1/collections",
+    "`ragline documents list`": "GET /api/v1/documents",
+}
+"""What hints of the engine name, and what a client has instead."""
+
 _OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -89,13 +95,21 @@ def status_of(error: RaglineError) -> int:
 
 
 def shown(error: RaglineError) -> RaglineError:
-    """The error as a client may see it: what failed below names folders and servers, which are for the log alone."""
+    """The error as a client may see it: what failed below names folders and servers, which are for the log alone.
+
+    What is not there is looked up with a request, not on the server's command line.
+    """
     if isinstance(error, BackendError | CorruptionError | SettingsError):
         _log.error("%s", error.message, exc_info=error)
         _, message, hint = _PLAIN[500]
         plain = RaglineError(message, hint=hint)
         plain.code = error.code
         return plain
+    if isinstance(error, NotFoundError):
+        hint = error.hint
+        for command, request in _COMMANDS.items():
+            hint = hint.replace(command, request)
+        return NotFoundError(error.message, hint=hint)
     return error
 
 

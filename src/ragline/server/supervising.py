@@ -62,9 +62,10 @@ class Supervisor:
                     if self._told_to_stop:
                         break
                     for place, worker in enumerate(workers):
-                        if worker.process.exitcode == STARTUP_FAILED and not worker.ready.is_set():
+                        code = worker.process.exitcode  # looked at once: it may end meanwhile
+                        if code == STARTUP_FAILED and not worker.ready.is_set():
                             return False
-                        if worker.process.exitcode is not None:
+                        if code is not None:
                             worker.ended()
                             workers[place] = self._instead_of(worker)
                     if self._told_to_replace:

@@ -51,14 +51,16 @@ _query["responses"][200] = {"description": "The answer; with `stream`, its event
 async def query(body: QueryRequest, engine: TenantEngine, request: Request) -> Response:
     """An answer from the documents, with citations.
 
-    With `stream` it comes as server-sent events: `hits`, then `token` and `citation` as they come, then `answer` or `error`.
+    With `stream` it comes as server-sent events: `hits`, then `token` and `citation` as they come, then `answer` or `error`. What goes
+    wrong before the hits are found has its status, as without.
     """
     if not body.stream:
         answer = await engine.ask(body.query, history=_said(body), **_where(body))
         visit_of(request).turned_out(answer.cache)
         return reply(json_shapes.answer(answer))
-    await visit_of(request).enter()  # a refusal has a status of its own as long as nothing was sent
-    return EventStream(_events(engine, body, visit_of(request)), heartbeat_s=state_of(request).settings.server.heartbeat_s)
+    events = _events(engine, body, visit_of(request))
+    await anext(events)  # the evidence is found: what went wrong up to here has a status of its own
+    return EventStream(events, heartbeat_s=state_of(request).settings.server.heartbeat_s)
 
 
 @router.post("/query/batch", response_model=BatchReply, summary="Ask several questions", **operation("read", *WITH_BODY))
@@ -111,7 +113,13 @@ class _Batch:
 
 
 async def _events(engine: Engine, body: QueryRequest, visit: Visit) -> AsyncGenerator[bytes, None]:
+    """First nothing, when there is something to answer from; then the events."""
     async with aclosing(engine.stream(body.query, history=_said(body), **_where(body))) as events:
+        hits = await anext(events)
+        if hits.kind == "error":
+            raise hits.data
+        yield b""
+        yield sse(hits.kind, _data(hits))
         async for event in events:
             if event.kind == "answer":
                 visit.turned_out(event.data.cache)

@@ -12,7 +12,7 @@ class Problem(BaseModel):
 
     code: str = Field(description="A stable name for programs.", examples=["not_found"])
     message: str = Field(description="What happened, in one sentence.", examples=["there is no collection 'handbook'"])
-    hint: str = Field(description="What to do about it; may be empty.", examples=["`ragline collections list` shows those there are"])
+    hint: str = Field(description="What to do about it; may be empty.", examples=["GET /api/v1/collections shows those there are"])
 
 
 class ErrorBody(BaseModel):

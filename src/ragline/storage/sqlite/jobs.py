@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
-
-import apsw
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from ragline.storage.jobs import Claim, Job, JobCounts, JobState, Lease, NewJob
 from ragline.storage.sqlite import job_queue, job_rows
+from ragline.storage.sqlite.access import Ask
 from ragline.storage.sqlite.writer import Writer
 
 P = ParamSpec("P")
@@ -18,18 +17,10 @@ T = TypeVar("T")
 _PRUNED_AT_ONCE = 200
 
 
-class Read(Protocol):
-    """Asks a question on a connection that only reads."""
-
-    def __call__(self, question: Callable[Concatenate[apsw.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """What the question gives."""
-        ...
-
-
 class SqliteJobs:
     """See `storage.jobs.Jobs`. Made by the store; what is changed at the same time shares a commit with all else."""
 
-    def __init__(self, writer: Writer, read: Read, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, writer: Writer, read: Ask, clock: Callable[[], float] = time.time) -> None:
         self._writer = writer
         self._read = read
         self._clock = clock

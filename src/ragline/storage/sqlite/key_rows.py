@@ -6,15 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
 from ragline.storage.keys import AuditLine, StoredKey
+from ragline.storage.sqlite.access import Access
 from ragline.storage.sqlite.connections import query
-
-if TYPE_CHECKING:
-    from ragline.storage.sqlite.store import SqliteStore
 
 _KNOWN_LIMIT = 10_000
 _SELECT = "SELECT id, tenant, name, scopes, secret_hash, created_at, last_used_at, revoked_at, rate_per_s, burst FROM keys "
@@ -28,7 +26,7 @@ _log = logging.getLogger("ragline.audit")
 class SqliteKeys:
     """See `storage.keys.Keys`. What was read holds until any process makes or revokes a key: each such act raises a revision."""
 
-    def __init__(self, store: SqliteStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Access, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
         self._version: int | None = None
