@@ -52,6 +52,26 @@ def test_records_stand_alone() -> None:
     assert sentences("name: Ada; born: 1815\nname: Alan; born: 1912") == ["name: Ada; born: 1815", "name: Alan; born: 1912"]
 
 
+def test_a_wrapped_line_of_prose_goes_on_though_it_looks_like_a_record_or_an_item() -> None:
+    trial = "The trial was long, and of all those who took part in it many had one\nserious side effect: the pulse is slower."
+    mill = "The mill stood for a hundred years beside the river, and it employed\n250."
+    assert sentences(f"{trial} It ended.\n{mill} It closed.") == [trial, "It ended.", mill, "It closed."]
+
+
+def test_a_comment_of_several_lines_is_no_row_of_headings() -> None:
+    comment = "# The nightly export starts at 02:15,\n# because the vendor's servers are\n# closed before."
+    assert sentences(f"{comment}\nstart = 2") == [comment, "start = 2"]
+    assert sentences("# Keys\n## Rotation\nEvery week.") == ["# Keys", "## Rotation", "Every week."]
+
+
+def test_items_and_records_below_long_lines_stand_alone_where_they_are_of_a_list() -> None:
+    long = "words that go on until the line has more than fifty characters in it"
+    assert len(sentences(f"9. {long}\n10. {long}\n   {long}\n11. {long}")) == 3
+    assert len(sentences(f"{long}\n1. first\n2. second")) == 3
+    assert len(sentences(f"{long}:\nname: Ada\nborn: 1815")) == 3
+    assert len(sentences(f"title: {long}\nname: {long}\nborn: 1815")) == 3
+
+
 @given(st.text(alphabet=st.sampled_from("aB1. \n\t?!。\"')[]#-|:\u2026\u200b😀中"), max_size=200))
 def test_sentences_are_in_order_and_hold_all_but_white_space(text: str) -> None:
     spans = sentence_spans(text)
@@ -64,7 +84,16 @@ def test_sentences_are_in_order_and_hold_all_but_white_space(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["." * 300_000, ". " * 150_000, "." * 300_000 + "a", "\n " * 150_000, ". " + "(" * 300_000, "1. " * 100_000]
+    "text",
+    [
+        "." * 300_000,
+        ". " * 150_000,
+        "." * 300_000 + "a",
+        "\n " * 150_000,
+        ". " + "(" * 300_000,
+        "1. " * 100_000,
+        f"{'a' * 60}\n9. " * 10_000,
+    ],
 )
 def test_long_runs_of_marks_take_no_quadratic_time(text: str) -> None:
     sentence_spans(text)  # quadratic, this would run into the time-out

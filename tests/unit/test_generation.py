@@ -88,6 +88,13 @@ async def test_evidence_with_nothing_to_quote_gives_no_answer(generator: Extract
     assert not (await answer(generator, "How often do keys rotate?", evidence(text))).found
 
 
+@pytest.mark.parametrize(
+    "comment", ["# Keys rotate every ninety days.", "#keys rotate every ninety days", "# Keys rotate, as agreed,\n# every ninety days\nkeys = 90"]
+)
+async def test_a_comment_is_no_heading_and_can_be_quoted(generator: ExtractiveGenerator, comment: str) -> None:
+    assert (await answer(generator, "How often do keys rotate?", evidence(comment))).found
+
+
 async def test_no_evidence_gives_no_answer(generator: ExtractiveGenerator) -> None:
     assert not (await answer(generator, "How often do keys rotate?", [])).found
 

@@ -8,7 +8,7 @@ import pytest
 
 from ragline.errors import ReadError
 from ragline.reading.documents import read_plain, read_text
-from ragline.reading.parsing import formats
+from ragline.reading.parsing import formats, plain
 
 GERMAN = "Schlüssel über Flüsse: größer als 90 € je Tür, naïve Cafés."
 
@@ -141,6 +141,22 @@ def test_other_json_stays_as_it_is_but_for_its_escapes() -> None:
     data = rb'{"a": "Schl\u00fcssel \ud83d\ude00 \u0022 \\u00fc \ud83d \u000a"}'
     assert read_plain(data, formats.JSON, "json").text == r'{"a": "Schlüssel 😀 \u0022 \\u00fc \ud83d \u000a"}'
     assert read_plain(b"[" * 100_000, formats.JSON, "json").text == "[" * 100_000
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_json_of_any_depth_is_read_or_refused_with_a_reason(suffix: str) -> None:
+    for depth in (*range(500, 1050), 100_000):
+        text = '[{"a": ' + "[" * depth + "1" + "]" * depth + "}]"
+        assert "1" in read_plain(text.encode(), formats.JSON, suffix).text
+
+
+def test_whatever_a_text_does_to_its_reader_is_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(plain, "markdown_headings", fails)
+    with pytest.raises(ReadError, match="nested too deep"):
+        read_plain(b"# Keys", formats.MARKDOWN, "md")
 
 
 def test_comments_in_settings_files_are_no_headings() -> None:

@@ -13,13 +13,23 @@ _BREAK = re.compile(
     rf"(?<![.!?\u2026])(?P<mark>[.!?\u2026\u203d\u061f\u06d4\u0964\u0965\u1362\uff0e]++)(?:\[\d{{1,3}}\]|[{_CLOSERS}])*+(?=\s|$)"
     # Chinese and Japanese marks need no white space after them.
     rf"|[\u3002\uff01\uff1f\uff61]++[{_WIDE_CLOSERS}]*+"
-    # A heading, a table row or a fence is a line of its own.
-    r"|(?m:^)[^\S\n]*+(?:\#{1,6}\s|\||```|~~~)[^\n]*+\n"
+    # A heading, a table row or a fence is a line of its own; comments of several lines are none.
+    r"|(?m:^)[^\S\n]*+(?:(?P<marks>\#{1,6})\s[^\n]*+\n(?![^\S\n]*+(?P=marks)\s)|(?:\||```|~~~)[^\n]*+\n)"
     # A blank line, or a new line that begins a list item, a table row, a heading, a fence or a quotation.
-    r"|\n(?=[^\S\n]*+(?:\n|[-*+\u2022\u25e6\u2013\u2014]\s|\(?\d{1,3}[.)]\s|\(?[a-z][)]\s|\||\#{1,6}\s|```|~~~|>\s))"
-    # Lines of the form "name: value" stand for themselves.
-    r"|\n(?=[^\W\d][\w ./-]{0,39}:\s)"
+    r"|\n(?=[^\S\n]*+(?:\n|[-*+\u2022\u25e6\u2013\u2014]\s|\(?[a-z][)]\s|\||(?P<heading>\#{1,6})\s|```|~~~|>\s))"
+    # A number of a list, or a line of the form "name: value", which stands for itself; not where a line of prose was wrapped.
+    r"|\n(?=[^\S\n]*+\(?(?P<number>\d{1,3})[.)]\s)"
+    r"|\n(?=(?P<record>[^\W\d][\w ./-]{0,39}:\s))"
 )
+_RECORD = re.compile(r"[^\W\d][\w ./-]{0,39}:\s")
+_ENDS_LINE = re.compile(rf"[.!?\u2026:;|][{_CLOSERS}]*$")
+
+PROSE_LINE_CHARACTERS = 50
+"""Lines of prose are wrapped at 60 characters or more; where most are shorter, they are rows of a table."""
+
+_LIST_CHARACTERS = 2000
+"""Within so many characters before an item of a list, the item before it begins."""
+
 _OPENERS = "([{\"'\u2019\u201c\u2018\u00ab\u201e*_"
 _NEXT = re.compile(r"[\s(\[{\"'\u201c\u2018\u00ab\u2039\u201e*_\u00bf\u00a1]*([^\s.,;:!?)\]]*)")
 _LIST_NUMBER = re.compile(r"\(?(?:\d{1,3}|[ivxlc]{1,5}|[A-Za-z])")
@@ -74,6 +84,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     for match in _BREAK.finditer(text):
         if match["mark"] is not None and not _ends_sentence(text, start, match):
             continue
+        if (match["number"] or match["record"] or match["heading"]) and _is_wrapped(text, match):
+            continue
         _append(spans, text, start, match.end())
         start = match.end()
     _append(spans, text, start, len(text))
@@ -102,6 +114,21 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     # 40 characters hold every abbreviation; a longer word is none.
     before = text[max(start, at - 40) : at].rsplit(None, 1)
     return not (before and _is_abbreviation(before[-1].lstrip(_OPENERS), next_word))
+
+
+def _is_wrapped(text: str, match: re.Match[str]) -> bool:
+    """Whether a line of prose, or a comment, goes on behind the line break that `match` found, though what follows looks like an item."""
+    at = match.start()
+    line = text[text.rfind("\n", 0, at) + 1 : at].strip()
+    if match["heading"]:
+        return line.startswith((match["heading"] + " ", match["heading"] + "\t"))
+    if len(line) < PROSE_LINE_CHARACTERS or _ENDS_LINE.search(line):
+        return False
+    if match["record"]:
+        return _RECORD.match(line) is None
+    number = int(match["number"])
+    before = re.compile(rf"^[^\S\n]*+\(?0*{number - 1}[.)]\s", re.MULTILINE)
+    return number > 1 and before.search(text, max(0, at - _LIST_CHARACTERS), at) is None
 
 
 def _begins_item(text: str, start: int, at: int) -> bool:

@@ -10,17 +10,15 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ragline.caching.tiny_lfu import TinyLfu
-from ragline.chunking.sentences import sentence_spans
+from ragline.chunking.sentences import PROSE_LINE_CHARACTERS, sentence_spans
 from ragline.generation import terms
 from ragline.types import ScoredChunk
 
 _LIST_ITEM = re.compile(r"(?:[-*+\u2022\u25e6\u2013\u2014]|\(?\d{1,3}[.)]|\(?[a-z][)])\s")
+_HEADING_LINE = re.compile(r"#{1,6}\s")
 _SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LEADING_MARKUP, _CLOSING_MARKUP = _SPACES + "#>*_`|-", _SPACES + "#*_`|"
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
-_ROW_CHARACTERS = 50
-"""Lines of prose are wrapped at 60 characters or more; where most are shorter, they are rows of a table."""
-
 MOST_KEPT = 2048
 MOST_BYTES_KEPT = 16 * 1024**2
 """So many chunks are kept taken apart at most, in so much memory: it takes 0.2 ms and some 7 kB each."""
@@ -137,7 +135,7 @@ def _sentences(whole: str, heading: str) -> Iterator[tuple[int, int, int, str, s
     for ordinal, (start, end) in enumerate(_spans(whole)):
         text = whole[start:end]
         plain = _without_markup(text)
-        is_heading = plain in headings or (text.startswith("#") and "\n" not in text)
+        is_heading = plain in headings or _is_heading_line(text)
         if text.endswith(_QUESTION_MARKS):
             before, introduction, asked = plain, "", True
         elif not is_heading and any(character.isalnum() for character in text):
@@ -148,6 +146,11 @@ def _sentences(whole: str, heading: str) -> Iterator[tuple[int, int, int, str, s
                 introduction = text
             elif not _is_list_item(text):
                 introduction = ""
+
+
+def _is_heading_line(text: str) -> bool:
+    """Whether it is a heading of Markdown, and not a comment, which is of several lines or ends as sentences do."""
+    return _HEADING_LINE.match(text) is not None and "\n" not in text and not text.endswith((".", "!", ";"))
 
 
 def _without_markup(text: str) -> str:
@@ -166,7 +169,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
     """The sentences, and the rows of tables that came as plain lines."""
     for start, end in sentence_spans(text):
         lines = text[start:end].splitlines(keepends=True)
-        if len(lines) > 2 and sorted(map(len, lines))[len(lines) // 2] < _ROW_CHARACTERS:
+        if len(lines) > 2 and sorted(map(len, lines))[len(lines) // 2] < PROSE_LINE_CHARACTERS:
             for line in lines:
                 if line.strip():
                     left = len(line) - len(line.lstrip())

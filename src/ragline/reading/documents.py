@@ -32,6 +32,11 @@ def read_plain(data: bytes, media_type: str, suffix: str = "") -> ReadText:
         read = plain.read_plain(data, media_type, suffix)
     except NotTextError as exc:
         raise ReadError(str(exc), hint="give it the extension of its format, or save it as UTF-8 text") from exc
+    except Exception as exc:  # as in a parser's process: it concerns this file only
+        from ragline.reading.parsing.failures import explain  # with it come the parsers of packages
+
+        told = explain(exc, media_type)
+        raise ReadError(told["error"], hint=told["hint"]) from exc
     if not read["text"].strip():
         raise ReadError("it holds no text", hint="there is nothing to ingest")
     headings = tuple(Heading(*heading) for heading in read["headings"])

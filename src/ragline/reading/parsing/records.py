@@ -25,20 +25,19 @@ def json_as_text(text: str) -> str:
     if text.lstrip()[:1] == "[" and len(text) <= _MAX_PARSED_CHARS:
         try:
             items = json.loads(text)
-        except (ValueError, RecursionError):
-            items = []
-        if items and all(isinstance(item, dict) for item in items):
-            return "\n\n".join(filter(None, map(record_text, items)))
+            if items and all(isinstance(item, dict) for item in items):
+                return "\n\n".join(filter(None, map(record_text, items)))
+        except (ValueError, RecursionError):  # what can just be parsed may still be too deep to be written
+            pass
     return clean(_ESCAPE.sub(_unescaped, text)) if "\\u" in text else text
 
 
 def _records(line: str) -> Iterator[str]:
     try:
         item = json.loads(line)
+        found = record_text(item) if isinstance(item, dict) else clean(json.dumps(item, ensure_ascii=False))
     except (ValueError, RecursionError):
-        yield line
-        return
-    found = record_text(item) if isinstance(item, dict) else clean(json.dumps(item, ensure_ascii=False))
+        found = line
     if found.strip():
         yield found
 
