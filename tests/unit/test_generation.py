@@ -89,7 +89,8 @@ async def test_evidence_with_nothing_to_quote_gives_no_answer(generator: Extract
 
 
 @pytest.mark.parametrize(
-    "comment", ["# Keys rotate every ninety days.", "#keys rotate every ninety days", "# Keys rotate, as agreed,\n# every ninety days\nkeys = 90"]
+    "comment",
+    ["# Keys rotate every ninety days.", "#keys rotate every ninety days", "# Keys rotate, as agreed,\n# every ninety days\nkeys = 90"],
 )
 async def test_a_comment_is_no_heading_and_can_be_quoted(generator: ExtractiveGenerator, comment: str) -> None:
     assert (await answer(generator, "How often do keys rotate?", evidence(comment))).found

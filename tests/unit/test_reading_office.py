@@ -15,7 +15,8 @@ from ragline.reading.parsing.packages import UnreadableError
 from ragline.reading.parsing.running import repeated_edges
 from ragline.reading.parsing.sheets import read_sheets, sheet_lines
 from ragline.reading.parsing.slides import read_slides
-from tests.documents import write_epub, write_pdf, write_xlsx, write_zip
+from ragline.reading.parsing.word import read_word
+from tests.documents import paragraph, write_docx, write_epub, write_pdf, write_xlsx, write_zip
 
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _RELATIONS = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
@@ -113,6 +114,30 @@ def test_what_is_no_spreadsheet_says_so() -> None:
 
 
 # -- slides ------------------------------------------------------------------------------------------------------------
+
+
+def test_cells_of_a_word_table_stand_in_their_columns(tmp_path: Path) -> None:
+    def cell(text: str, *properties: str) -> str:
+        return f"<w:tc><w:tcPr>{''.join(properties)}</w:tcPr>{paragraph(text)}</w:tc>"
+
+    def control(inner: str) -> str:
+        return f"<w:sdt><w:sdtPr/><w:sdtContent>{inner}</w:sdtContent></w:sdt>"
+
+    span, top, below = '<w:gridSpan w:val="2"/>', '<w:vMerge w:val="restart"/>', "<w:vMerge/>"
+    rows = [
+        cell("Region") + cell("Sales", span) + cell("Manager"),
+        cell("North", top) + cell("10") + cell("12") + control(cell("Ada")),
+        cell("", below) + cell("none", span) + cell("Alan"),
+        '<w:trPr><w:gridBefore w:val="3"/></w:trPr>' + cell("Grace"),
+        "<w:trPr><w:del/></w:trPr>" + cell("gone"),
+        cell("a", '<w:gridSpan w:val="99999999"/>'),
+    ]
+    body = "".join(f"<w:tr>{row}</w:tr>" for row in rows[:2]) + control("".join(f"<w:tr>{row}</w:tr>" for row in rows[2:]))
+    with write_docx(tmp_path / "a.docx", f"<w:tbl>{body}</w:tbl>").open("rb") as file:
+        lines = read_word(file, max_bytes=MEGABYTES)["text"].split("\n")
+    assert lines == [
+        "Region: North; Sales: 10; 12; Manager: Ada", "Region: North; Sales: none; Manager: Alan", "Manager: Grace", "Region: a",
+    ]  # fmt: skip
 
 
 def shape(paragraphs: list[str], kind: str = "", levels: tuple[int, ...] = ()) -> str:

@@ -87,6 +87,11 @@ def test_headings_inside_fences_and_front_matter_are_none() -> None:
     assert read_plain(text.encode(), formats.MARKDOWN).metadata == {"title": "Keys", "lang": "en"}
 
 
+def test_code_between_backticks_on_one_line_opens_no_fence() -> None:
+    text = "```pip install x```\n# Keys\n~~~ a`b\n# x\n~~~\n````sh\n# x\n````\n# Locks"
+    assert [title for _, title, _ in headings(text)] == ["Keys", "Locks"]
+
+
 def test_an_unclosed_fence_ends_with_the_text() -> None:
     assert headings("# One\n```\n# comment") == [(1, "One", "One")]
 
@@ -103,6 +108,19 @@ def test_rows_can_be_understood_alone() -> None:
 
 def test_rows_without_a_header_stand_between_bars() -> None:
     assert read_plain(b"1,2\n3,4\n", formats.CSV).text == "| 1 | 2 |\n| 3 | 4 |"
+
+
+def test_the_separator_that_excel_names_is_obeyed_and_no_row() -> None:
+    assert read_plain(b"sep=;\nname;born\nAda, Countess;1815\n", formats.CSV).text == "name: Ada, Countess; born: 1815"
+    assert read_plain(b"sep=\tname;born\nAda;1815\n", formats.CSV).text == "sep= name: Ada; born: 1815", "a column of that name"
+
+
+def test_a_quotation_mark_that_nothing_closes_swallows_no_rows() -> None:
+    rows = 'id\ttitle\n1\tAlien\n2\t"Weird: The Al\n3\tThe "Burbs"\n'
+    assert read_plain(rows.encode(), formats.TSV).text.split("\n") == [
+        "id: 1; title: Alien", 'id: 2; title: "Weird: The Al', 'id: 3; title: The "Burbs"'
+    ]  # fmt: skip
+    assert read_plain(b'id\ttitle\n1\t"of two\nlines"\n', formats.TSV).text == "id: 1; title: of two lines"
 
 
 @pytest.mark.parametrize("text", ["just prose, in a file", "one\ntwo\nthree", "name,born"])

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from . import formats
 from .blocks import header_of, record_line, table_lines
@@ -14,11 +14,13 @@ from .code import Mark, code_headings, declares
 from .records import json_as_text, lines_as_text
 from .texts import decode
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r" {0,3}(`{3,}+(?!.*`)|~{3,})")
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+|$)")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _NO_PARAGRAPH = re.compile(r"\s*(?:[-*+>|]\s|\d+[.)]\s|\|)| {4}|\t")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|$)", re.DOTALL)
+_SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)\n")
+"""The line in which Excel says what parts the cells."""
 _FIELD = re.compile(r"([A-Za-z][\w-]*+):[ \t]++(\S.*)")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3})(\S(?:[^*_]*\S)?)\1(?!\w)")
@@ -117,9 +119,11 @@ def _front_matter(text: str) -> dict[str, Any]:
 
 def _rows_as_text(text: str, media_type: str) -> str:
     """The rows, one a line; the text as it is where it is no table."""
-    delimiter = "\t" if media_type == formats.TSV else _delimiter(text)
+    named = _SEPARATOR.match(text) if media_type == formats.CSV else None
+    rest = text[named.end() :] if named else text
+    delimiter = "\t" if media_type == formats.TSV else named[1] if named else _delimiter(text)
     try:
-        rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+        rows = csv.reader(io.StringIO(rest), delimiter=delimiter, quoting=_quoting(rest, media_type))
         first = next(rows, [])
         if len(first) < 2 or len(first) > _MAX_COLUMNS:
             return text
@@ -129,6 +133,17 @@ def _rows_as_text(text: str, media_type: str) -> str:
         return "\n".join(line for line in (record_line(header, row) for row in rows) if line) or text
     except csv.Error:
         return text
+
+
+def _quoting(text: str, media_type: str) -> Literal[0, 3]:
+    """Whether quotation marks hold cells together; not those of a TSV where that would join lines that are whole rows without."""
+    if media_type == formats.TSV and '"' in text:
+        quoted = csv.reader(io.StringIO(text), delimiter="\t")
+        if any("\n" in cell for row in quoted for cell in row):
+            width = text.split("\n", 1)[0].count("\t")
+            if all(line.count("\t") == width for line in text.split("\n") if line):
+                return csv.QUOTE_NONE
+    return csv.QUOTE_MINIMAL
 
 
 def _delimiter(text: str) -> str:

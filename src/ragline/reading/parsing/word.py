@@ -18,6 +18,9 @@ from .packages import attribute, child, local, open_package, read_xml
 
 # Deleted and moved text, what is shown elsewhere, and the older twin of a drawing (`mc:Fallback`).
 _UNREAD = frozenset({"del", "moveFrom", "delText", "instrText", "pPr", "rPr", "Fallback", "sectPr"})
+_HOLDERS = frozenset({"sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag"})
+_MAX_SPAN = 100
+"""Word has 63 columns at most."""
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 _HEADING_STYLE = re.compile(r"(?:heading|überschrift|titre|título|titolo|kop) ?([1-9])", re.IGNORECASE)
 _PROPERTIES = {
@@ -88,7 +91,7 @@ class _Document:
             self._add_paragraph(node)
         elif kind == "tbl":
             self._add_table(node)
-        elif kind in ("sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag"):
+        elif kind in _HOLDERS:
             for inner in node:
                 self.add(inner)
 
@@ -113,7 +116,7 @@ class _Document:
 
     def _add_table(self, node: ElementTree.Element) -> None:
         self._in_list = False
-        rows = [[_cell(cell) for cell in row if local(cell.tag) == "tc"] for row in node if local(row.tag) == "tr"]
+        rows = _rows(node)
         if max(map(len, rows), default=0) == 1:
             for row in rows:
                 self.blocks.add(row[0] if row else "")
@@ -165,6 +168,41 @@ def _boxes(node: ElementTree.Element) -> Iterator[ElementTree.Element]:
             yield inner
         elif kind not in _UNREAD:
             yield from _boxes(inner)
+
+
+def _rows(table: ElementTree.Element) -> list[list[str]]:
+    """The cells of a table, each where its column is: one that spans columns is followed by blanks, one that spans rows is repeated."""
+    rows: list[list[str]] = []
+    above: dict[int, str] = {}  # by column: what a cell that goes on in the row below says
+    for row in _within(table, "tr"):
+        if child(row, "trPr", "del") is not None:
+            continue
+        cells = [""] * _span(child(row, "trPr", "gridBefore"), default=0)
+        for cell in _within(row, "tc"):
+            column, merged = len(cells), child(cell, "tcPr", "vMerge")
+            goes_on = merged is not None and attribute(merged, "val") != "restart"
+            text = above.get(column, "") if goes_on else _cell(cell)
+            if merged is None:
+                above.pop(column, None)
+            else:
+                above[column] = text
+            cells += [text, *[""] * (_span(child(cell, "tcPr", "gridSpan")) - 1)]
+        rows.append(cells)
+    return rows
+
+
+def _within(node: ElementTree.Element, kind: str) -> Iterator[ElementTree.Element]:
+    """The rows of a table, or the cells of a row, also those in content controls and insertions."""
+    for inner in node:
+        if local(inner.tag) == kind:
+            yield inner
+        elif local(inner.tag) in _HOLDERS:
+            yield from _within(inner, kind)
+
+
+def _span(node: ElementTree.Element | None, *, default: int = 1) -> int:
+    value = (attribute(node, "val") or "") if node is not None else ""
+    return min(int(value), _MAX_SPAN) if value.isdecimal() else default
 
 
 def _cell(cell: ElementTree.Element) -> str:
