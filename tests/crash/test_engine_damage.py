@@ -103,6 +103,29 @@ async def test_a_copied_store_does_not_trust_the_views_it_came_with(tmp_path: Pa
     assert await _answers(tmp_path / "b") == await _answers(tmp_path / "a")
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["in a new file", "over the old file"])
+async def test_a_store_restored_from_a_backup_does_not_trust_the_views_of_what_came_after(tmp_path: Path, in_place: bool) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    async with engine(data) as opened:
+        await opened.ingest(Document(text="the common fox", id="fox"))
+    shutil.copy(data / "store.sqlite3", backup)
+    async with engine(data) as opened:
+        for number in range(4):
+            await opened.ingest(Document(text=f"common number{number}", id=f"later{number}"))
+    for left in data.glob("store.sqlite3-*"):
+        left.unlink()
+    if not in_place:
+        (data / "store.sqlite3").unlink()  # its inode is free for the next file
+    shutil.copyfile(backup, data / "store.sqlite3")
+    async with engine(data) as opened:
+        if in_place:
+            await opened.search("common")  # where the file is the same, what is ahead is noticed only as long as it is
+        await opened.ingest(Document(text="the common owl", id="owl"))
+        held = await rows_of_views(opened)
+        assert held["dense"] == held["lexical"] == held["store"] and {id for id, *_ in held["store"]} == {"fox", "owl"}
+        assert [hit.document_id for hit in await opened.search("owl", mode="lexical")] == ["owl"]
+
+
 async def test_a_damaged_store_is_named_and_not_guessed_at(tmp_path: Path) -> None:
     async with engine(tmp_path) as opened:
         await opened.ingest(DOCUMENTS)

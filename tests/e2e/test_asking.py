@@ -132,6 +132,15 @@ async def test_a_change_elsewhere_leaves_the_answer_and_a_change_of_its_evidence
         assert "vault" not in (await engine.ask("how often do vault keys rotate?")).text
 
 
+async def test_what_is_kept_weighs_its_metadata_too(tmp_path: Path) -> None:
+    settings = Settings(cache=CacheSettings(max_bytes=2**20))
+    async with Engine.open(tmp_path, settings=settings, embedder=HashEmbedder(), generator=Writer()) as engine:
+        for size, cached in ((10_000, "hit"), (200_000, "miss")):  # more than a tenth of the room is not kept
+            await engine.ingest(Document(KEYS, id="keys", metadata={"notes": ["x" * size]}))
+            question = f"how often do the {size} keys rotate?"
+            assert [(await engine.ask(question)).cache for _ in range(2)] == ["miss", cached]
+
+
 async def test_a_change_of_metadata_alone_makes_a_new_answer(tmp_path: Path) -> None:
     writer = Writer()
     async with opened(tmp_path, writer) as engine:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ragline.engine import Engine
-from ragline.errors import FilterError, InputError, ModelMismatchError, NotFoundError, SettingsError
+from ragline.errors import BackendError, FilterError, InputError, ModelMismatchError, NotFoundError, SettingsError
 from ragline.settings import Settings
-from ragline.types import Answer, Document, SearchResult
+from ragline.types import Answer, Document, Float32, SearchResult
 from tests.embedders import HashEmbedder
 from tests.engines import engine, rows_of_views
 
@@ -254,6 +256,56 @@ async def test_ids_follow_the_contract(folder: Path, tmp_path: Path) -> None:
         assert second.replaced == 1 and first.document_ids == second.document_ids
         same = await opened.ingest([Document(text="one text"), Document(text="one text")])
         assert (same.added, same.unchanged) == (1, 1) and len(same.document_ids) == 1
+
+
+@pytest.mark.parametrize("between", [0, 64], ids=["side by side", "in other batches"])
+async def test_of_several_versions_of_a_document_the_last_one_is_kept(tmp_path: Path, between: int) -> None:
+    async with engine(tmp_path / "data") as opened:
+        await opened.ingest(Document(text="red", id="a"))
+        others = [Document(text=f"other {number}") for number in range(between)]
+        report = await opened.ingest([Document(text="green", id="a"), *others, Document(text="red", id="a")])
+        assert (await opened.text("a"), report.replaced, report.unchanged) == ("red", 2, 0)
+
+
+async def test_what_is_under_way_when_it_is_closed_is_finished(folder: Path, tmp_path: Path) -> None:
+    opened = await engine(tmp_path / "data").__aenter__()
+    await opened.ingest(folder)
+    embedder = opened._resources.own_embedder
+    assert isinstance(embedder, HashEmbedder)
+    asked, go_on, embed = threading.Event(), threading.Event(), embedder.embed_questions
+
+    async def held_up(questions: Sequence[str]) -> Float32:
+        asked.set()
+        go_on.wait(30)  # on a worker thread
+        return await embed(questions)
+
+    embedder.embed_questions = held_up  # type: ignore[method-assign]
+    answers = asyncio.create_task(opened.ask_many(["How often are signing keys rotated?", "How many days of leave has everyone?"]))
+    await asyncio.to_thread(asked.wait, 30)
+    closing = asyncio.create_task(opened.close())
+    await asyncio.sleep(0)
+    with pytest.raises(BackendError):
+        await opened.search("boat")
+    go_on.set()
+    assert [type(answer) for answer in await answers] == [Answer, Answer]
+    await closing
+    with pytest.raises(BackendError):
+        await opened.search("boat")
+
+
+async def test_which_documents_are_searched_may_be_told_once(folder: Path, tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as opened:
+        ids = (await opened.ingest(folder)).document_ids
+        once = await opened.search("keys", documents=(id for id in ids))  # type: ignore[arg-type]
+        assert len(once) == len(await opened.search("keys", documents=list(ids))) == 3
+
+
+async def test_a_model_that_the_engines_own_embedder_is_not_cannot_be_switched_to(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as opened:
+        await opened.ingest(Document(text="keys", id="a"))
+        with pytest.raises(InputError, match="embeds with hash"):
+            await opened.reindex(model="another-model")
+        assert (await opened.search("keys"))[0].document_id == "a"
 
 
 async def test_another_model_is_refused_until_a_reindex(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from ragline.engine import Engine
+from ragline.engine import Engine, job_work
+from ragline.engine.batches import Ledger
+from ragline.engine.ingestion import Ingestion, new_ingestion
+from ragline.engine.resources import Resources
 from ragline.errors import ConflictError, InputError, NotFoundError
 from ragline.storage.jobs import Job
-from ragline.types import Document, Upload
+from ragline.types import Document, Scope, Upload
 from tests.engines import engine, sync_engine
 
 
@@ -63,6 +66,27 @@ async def test_uploads_of_one_document_are_done_in_the_order_of_their_acceptance
         assert [outcomes(job) for job in ended] == [["added"], *[["replaced"]] * 19]
         assert await opened.text("a") == "text 19" and (await opened.document("a")).version == 20
         assert {job.attempts for job in ended} == {1}
+
+
+async def test_an_upload_outlives_a_switch_of_its_collections_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    async with Engine.open(tmp_path) as opened:
+        await opened.ingest(Document("Keys rotate.", id="a"))
+
+        async def overtaken(resources: Resources, scope: Scope, *, ledger: Ledger) -> Ingestion:
+            ingestion = await new_ingestion(resources, scope, ledger=ledger)
+            begun.append((await resources.store.head(scope)).model)
+            if len(begun) == 1:
+                async with Engine.open(tmp_path) as other:
+                    await other.reindex(precision="fp32")
+            return ingestion
+
+        monkeypatch.setattr(job_work, "new_ingestion", overtaken)
+        ended = await done(opened, await opened.jobs.submit(Document("Locks are oiled.", id="b")))
+        assert (outcomes(ended), ended.attempts) == (["added"], 1)
+        assert len(set(begun)) == 2, "begun again with the other model"
+        assert {hit.document_id for hit in await opened.search("locks and keys")} == {"a", "b"}
 
 
 async def test_many_small_uploads_share_commits(tmp_path: Path) -> None:

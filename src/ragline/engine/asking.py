@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from ragline.answers.cache import AnswerCache, Asked, Kept, Position
 from ragline.caching.memory import MemoryCache
+from ragline.caching.sizes import plain_bytes
 from ragline.concurrency.deadlines import remaining_s, size_of_deadline, within_deadline
 from ragline.concurrency.entering import entered
 from ragline.concurrency.single_flight import SharedStream, SingleFlight
@@ -320,8 +321,8 @@ class _UnderWay:
 
 
 def _size_of(hits: Sequence[ScoredChunk]) -> int:
-    """About what hits weigh in memory: their texts, and a kilobyte each for the rest. Metadata is not looked into."""
-    return 1024 * (len(hits) + 1) + sum(len(hit.text) for hit in hits)
+    """About what hits weigh in memory: their texts and metadata, and a kilobyte each for the rest."""
+    return 1024 * (len(hits) + 1) + sum(len(hit.text) + plain_bytes(hit.metadata) for hit in hits)
 
 
 def _keepable(result: SearchResult) -> bool:

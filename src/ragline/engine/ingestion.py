@@ -99,6 +99,7 @@ class Ingestion:
         self._embedded = 0
         self._done = 0
         self._started = time.perf_counter()
+        self._met: set[str] = set()
         self._pruned = 0
         self._held = AsyncExitStack()
         self._web: Visit | None = None
@@ -184,14 +185,24 @@ class Ingestion:
         states = await self._store.files(self._scope, uris) if uris else {}
         ids = await self._workers.run(lambda: [self._identity(source) for source in batch.sources])
         known = {document.id: document for document in await self._store.documents(self._scope, ids=ids)}
+        before = [self._before(source, id, known) for source, id in zip(batch.sources, ids, strict=True)]
         results = await asyncio.gather(
-            *(self._read_one(source, id, known.get(id), states, batch.files) for source, id in zip(batch.sources, ids, strict=True))
+            *(
+                self._read_one(source, id, stored, states, batch.files)
+                for source, id, stored in zip(batch.sources, ids, before, strict=True)
+            )
         )
         fresh = [result for result in results if isinstance(result, DocumentWrite)]
         batch.writes = await self._workers.run(self._chunk, fresh)
         chunked = iter(batch.writes)
         batch.results = [next(chunked) if isinstance(result, DocumentWrite) else result for result in results]
         self._document_ids += [id for id, result in zip(ids, results, strict=True) if not isinstance(result, FailedSource)]
+
+    def _before(self, source: Met, id: str, known: Mapping[str, StoredDocument]) -> StoredDocument | None:
+        """The stored version that a source is compared with; none where an earlier source may replace it first: the store decides then."""
+        is_first = id not in self._met
+        self._met.add(id)
+        return known.get(id) if is_first or isinstance(source, Page) else None  # a page's address is met once
 
     def _identity(self, source: Met) -> str:
         """The id of a source's document; "" where it cannot be read or is too large, which reading it will say."""

@@ -8,6 +8,7 @@ from ragline.concurrency.locks import ProcessLock
 from ragline.engine.batches import Met
 from ragline.engine.ingestion import new_ingestion
 from ragline.engine.resources import Resources
+from ragline.errors import ModelMismatchError
 from ragline.jobs.runner import JobRunner
 from ragline.jobs.uploads import Uploads
 from ragline.storage.base import PutOutcome, Transaction
@@ -62,9 +63,13 @@ def new_job_runner(resources: Resources) -> JobRunner:
     async def handle(claim: Claim) -> set[int]:
         sources = await resources.bulk_workers.run(lambda: [_source(file, resources.uploads) for file in claim.files])
         ledger = ClaimLedger(list(zip(claim.files, sources, strict=True)))
-        ingestion = await new_ingestion(resources, claim.scope, ledger=ledger)
-        await ingestion.run(sources)
-        return ledger.settled
+        while True:
+            ingestion = await new_ingestion(resources, claim.scope, ledger=ledger)  # refuses a model that the settings do not allow
+            try:
+                await ingestion.run(sources)
+            except ModelMismatchError:
+                continue  # the collection was switched to another model meanwhile
+            return ledger.settled
 
     store = resources.store
     lock = ProcessLock(resources.settings.data_dir / "jobs.lock")

@@ -215,7 +215,8 @@ class Questions(OpenedEngine):
                         f"there is no collection {scope.collection!r}", hint="`ragline collections list` shows those there are"
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
-        documents = [documents] if isinstance(documents, str) else documents
+        if documents is not None:
+            documents = [documents] if isinstance(documents, str) else list(documents)  # read more than once, and the key of what is kept
         said = conversation(history)
         searched = standalone(question, said)
         return Search(

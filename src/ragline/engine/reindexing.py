@@ -74,7 +74,12 @@ class Reindexing:
     async def _target(self, model: str | None, precision: str | None) -> Embedder:
         """The embedder to switch to: the one named, else the engine's own, else the collection's."""
         own = self._resources.own_embedder
-        if own is not None and model in (None, own.name):
+        if own is not None:
+            if model not in (None, own.name):
+                raise InputError(
+                    f"this engine embeds with {own.name}, and could not search what {model} has embedded",
+                    hint="open it with another embedder=, or without one, to switch the model",
+                )
             return own
         if model is None and precision is None:
             return await self._resources.embedder_for(self._scope)

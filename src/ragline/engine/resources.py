@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 CIRCUIT_FAILURES = 5
 CIRCUIT_REST_S = 10.0
 """After so many failed calls in a row a server is left alone for so long at a time, until a trial succeeds."""
+
+_in_use: ContextVar[object | None] = ContextVar("ragline_in_use", default=None)
+"""The resources that the call is already under way with."""
 
 INGEST_NICENESS = 10
 """Ingest and indexing threads give way to questions by this much, where the system can."""
@@ -82,6 +86,7 @@ class Resources:
         self.job_runner: JobRunner | None = None
         self._held: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
         self._users = 0
         self._unused = asyncio.Event()
         self._embedders: dict[str, BatchEmbedder] = {}
@@ -141,14 +146,14 @@ class Resources:
             upload_workers = Workers("ragline-upload", _UPLOAD_THREADS)
             held.callback(upload_workers.close)
             self.uploads = Uploads(data_dir / "uploads", safe_suffixes, upload_workers, longest_s=self.settings.server.upload_timeout_s)
-            self._held, self._loop = held.pop_all(), asyncio.get_running_loop()
+            self._held, self._loop, self._closing = held.pop_all(), asyncio.get_running_loop(), False
 
     async def close(self) -> None:
         """Waits for what is under way, then closes everything, last opened first. Twice is harmless."""
-        if self._held is None:
+        if self._held is None or self._closing:
             return
         self._check_loop()
-        held, self._held = self._held, None
+        self._closing = True
         try:
             if self.job_runner is not None:
                 await self.job_runner.stop()
@@ -157,6 +162,7 @@ class Resources:
                 self._unused.clear()
                 await self._unused.wait()
         finally:
+            held, self._held = self._held, None
             for part in (*self._embedders.values(), *self._generators.values(), self._reranker, self._own, self.own_generator):
                 if part is not None:
                     held.push_async_callback(part.close)
@@ -165,18 +171,21 @@ class Resources:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps everything open while it lasts.
+        """Keeps everything open while it lasts. What it is used for may use it again, also while it is being closed.
 
         Raises:
             BackendError: It was not opened, or is being closed, or was opened in another event loop.
         """
-        if self._held is None:
+        outside = _in_use.get()
+        if self._held is None or (self._closing and not (self._users and outside is self)):
             raise BackendError("the engine is not open", hint="use it within `async with Engine.open(...)`")
         self._check_loop()
         self._users += 1
+        _in_use.set(self)
         try:
             yield
         finally:
+            _in_use.set(outside)
             self._users -= 1
             if not self._users:
                 self._unused.set()

@@ -42,7 +42,7 @@ class Feeder:
         index = await self._workers.run(views.open_writer)
         head = await self._store.head(views.scope)
         try:
-            if index.lsn < head.oldest_lsn or index.deleted_fraction > DELETED_SHARE:
+            if not head.oldest_lsn <= index.lsn <= head.lsn or index.deleted_fraction > DELETED_SHARE:  # ahead: of a store before a restore
                 await self._renew_lexical(views, head)
             elif index.lsn < head.lsn:
                 await self._feed_lexical(index, views.scope, head)

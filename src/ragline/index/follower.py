@@ -326,7 +326,7 @@ class Follower:
                 self._resident.setdefault(scope, Residence(self._new_views(scope, head)))
                 self._retire(scope)
             return True
-        if residence is None and await self._workers.run(self._committed_lsn, folder) >= head.lsn:
+        if residence is None and await self._workers.run(self._committed_lsn, folder) == head.lsn:
             return True  # nothing to write: who searches it loads it
         residence = residence or self._reside(scope, head)
         await self._reach(residence, head, self._settings.wait_s)

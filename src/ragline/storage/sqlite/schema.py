@@ -7,7 +7,6 @@ name a range of rows and need no index on chunks.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import apsw
 
 from ragline.errors import CorruptionError, SchemaTooNewError
 from ragline.storage.sqlite.connections import immediate, snapshot
+from ragline.storage.sqlite.file_identity import file_identity
 
 ROW_BITS = 40
 ROW_LIMIT = 1 << ROW_BITS
@@ -245,12 +245,11 @@ def _check_owner(connection: apsw.Connection, file: Path) -> None:
 def renew_incarnation(connection: apsw.Connection, file: Path) -> str:
     """The store's incarnation id: a new one where the file is not the one that the last id was written into.
 
-    A copied or restored file has another inode (or device). Not noticed: a backup written over the file in
-    place, which keeps the inode; restore by moving the old file away first. A file moved within its file
+    A copied or restored file has another inode, or was made at another time (see `file_identity`). Not noticed: a
+    backup written over the file in place; restore by deleting the old file first. A file moved within its file
     system keeps its incarnation; a device that gets another number at mounting costs a rebuild of the views.
     """
-    status = os.stat(file)
-    identity = f"{status.st_dev}:{status.st_ino}"
+    identity = file_identity(file)
     incarnation = _incarnation(connection, identity)
     if incarnation:
         return incarnation
