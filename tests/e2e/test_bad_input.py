@@ -115,6 +115,20 @@ async def test_one_id_is_one_document(tmp_path: Path) -> None:
         assert await opened.documents(limit=0) == []
 
 
+async def test_ids_that_are_no_strings_are_refused(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as opened:
+        await opened.ingest(Document("common one", id="5"))
+        wrong: Any = 5
+        for call in (opened.text, opened.document, opened.chunks, opened.delete, lambda id: opened.search("common", documents=[id])):
+            with pytest.raises(InputError, match="is a string, not int"):
+                await call(wrong)
+        with pytest.raises(InputError, match="names no collection"):
+            await opened.search("common", collections=wrong)
+        with pytest.raises(InputError, match="are a list"):
+            await opened.search_many(wrong)
+        assert len(await opened.search_many(question for question in ("common", "one"))) == 2  # type: ignore[arg-type]
+
+
 async def test_a_store_deleted_while_open_acknowledges_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path / "data") as opened:
         await opened.ingest(Document("common one"))

@@ -12,6 +12,7 @@ from typing import Any
 from ragline.embedding.base import Embedder
 from ragline.engine.embedding import embed_texts, embedder_named
 from ragline.engine.health import check_health, read_status
+from ragline.engine.ids import id_list
 from ragline.engine.ingestion import new_ingestion
 from ragline.engine.jobs import EngineJobs
 from ragline.engine.measuring import Measured
@@ -183,7 +184,7 @@ class Engine(Questions):
     @while_open
     async def document(self, document_id: str, *, collection: str | None = None) -> StoredDocument:
         """One document. Raises NotFoundError where there is none of this id."""
-        found = await self._resources.store.documents(self._scope(collection), ids=[document_id])
+        found = await self._resources.store.documents(self._scope(collection), ids=id_list([document_id]))
         if not found:
             raise _no_document(document_id)
         return found[0]
@@ -191,9 +192,10 @@ class Engine(Questions):
     @while_open
     async def text(self, document_id: str, *, collection: str | None = None) -> str:
         """A document's text, as citations count it. Raises NotFoundError where there is none of this id."""
-        stored = await self._resources.store.text(self._scope(collection), document_id)
+        (id,) = id_list([document_id])
+        stored = await self._resources.store.text(self._scope(collection), id)
         if stored is None:
-            raise _no_document(document_id)
+            raise _no_document(id)
         return stored[0]
 
     @while_open
@@ -205,7 +207,7 @@ class Engine(Questions):
     @while_open
     async def delete(self, document_ids: str | Sequence[str], *, collection: str | None = None) -> Sequence[str]:
         """Deletes documents with everything made from them, and uploads of them that are not done; returns the ids that were there."""
-        ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
+        ids = id_list(document_ids)
         scope = self._scope(collection)
         with Measured(self.monitor, "delete") as record:
             async with self._resources.store.transaction() as transaction:

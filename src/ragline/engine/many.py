@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ragline.errors import InputError, RaglineError
@@ -19,8 +19,9 @@ async def each_of(questions: Sequence[str], answer: Callable[[str], Awaitable[T]
     Raises:
         InputError: One text instead of a sequence, or no question at a time.
     """
-    if isinstance(questions, str):
-        raise InputError("several questions are a sequence, and this is one text", hint="put it into a list")
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise InputError(f"several questions are a list, and this is one {type(questions).__name__}", hint="put it into a list")
+    questions = list(questions)
     if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int) or max_concurrent < 1:
         raise InputError(f"max_concurrent is {max_concurrent!r}", hint="use a whole number from 1 up")
     results: dict[int, T | RaglineError] = {}

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from ragline.concurrency.deadlines import within_deadline
 from ragline.conversation import conversation, standalone
+from ragline.engine.ids import id_list
 from ragline.engine.many import each_of
 from ragline.engine.measuring import Measured, flush
 from ragline.engine.opened import OpenedEngine, while_open
@@ -206,6 +207,8 @@ class Questions(OpenedEngine):
             raise InputError(f"unknown mode {mode!r}", hint='use "hybrid", "dense" or "lexical"')
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
             raise InputError(f"top_k is {top_k!r}", hint=f"use a whole number from 1 to {MAX_TOP_K}")
+        if collections is not None and not isinstance(collections, Iterable):
+            raise InputError(f"{collections!r} names no collection", hint="give a name, or a list of names")
         names = [collections] if isinstance(collections, str) else list(dict.fromkeys(collections or [self.settings.collection]))
         scopes = [self._scope(name) for name in names]
         if collections is not None:
@@ -215,8 +218,7 @@ class Questions(OpenedEngine):
                         f"there is no collection {scope.collection!r}", hint="`ragline collections list` shows those there are"
                     )
         question = normalise_question(question, max_chars=retrieval.max_question_chars)
-        if documents is not None:
-            documents = [documents] if isinstance(documents, str) else list(documents)  # read more than once, and the key of what is kept
+        documents = id_list(documents) if documents is not None else None
         said = conversation(history)
         searched = standalone(question, said)
         return Search(
