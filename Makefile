@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := $(BIN)/ragline --data-dir .ragline/demo
 
-.PHONY: demo test check soak bench bench-peers docs clean
+.PHONY: demo test check soak bench bench-peers named-data docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,13 +39,14 @@ soak: $(VENV)/.installed-dev  ## The long proofs: an hour and a half.
 # DATA is a folder of labelled sets in BEIR layout, one folder each (cranfield among them): see benchmarks/README.md.
 # `python -m ragline.bench --help` lists more cases: remote, stream, batching, ...
 CASES ?= quality ingest search lexical start
-bench: $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER [CASES=...]
-	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
+bench: named-data $(VENV)/.installed-dev  ## Measures ragline: make bench DATA=FOLDER [CASES=...]
 	$(BIN)/python -m ragline.bench $(CASES) --data "$(DATA)" --reference benchmarks/reference/retrieval-quality.json
 
-bench-peers: $(VENV)/.installed-dev  ## Measures ragline beside others: make bench-peers DATA=FOLDER
-	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $@ DATA=FOLDER"; exit 2; }
+bench-peers: named-data $(VENV)/.installed-dev  ## Measures ragline beside others: make bench-peers DATA=FOLDER
 	$(BIN)/python benchmarks/peers.py --data "$(DATA)"
+
+named-data:
+	@test -d "$(DATA)" || { echo "name a folder of labelled sets: make $(MAKECMDGOALS) DATA=FOLDER"; exit 2; }
 
 docs: $(VENV)/.installed  ## Writes the settings reference from the code.
 	$(BIN)/python -m ragline.settings_reference > docs/reference/settings.md

@@ -89,6 +89,22 @@ async def test_every_request_is_measured_once_with_stages_that_add_up(tmp_path: 
         assert stats["search"].stages["cache"].count == 2 and stats["search"].stages["embed"].count == 1
 
 
+async def test_every_request_has_an_id_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.addFilter(RequestIdFilter())
+    async with engine(tmp_path) as opened:
+        await opened.ingest(TEXTS)
+        with caplog.at_level(logging.DEBUG, "ragline"):
+            for _ in range(2):
+                async for _ in opened.stream("When does the vault of house 4 open?"):
+                    pass
+            await opened.ask("When does the vault of house 5 open?")
+            with request("mine"):
+                async for _ in opened.stream("When does the vault of house 6 open?"):
+                    pass
+    ids = [record.__dict__["request_id"] for record in caplog.records if "answered after" in record.getMessage()]
+    assert len(set(ids)) == 4 and all(ids) and ids[-1] == "mine"
+
+
 async def test_who_joins_a_computation_is_told_of_the_wait_and_not_of_its_stages(tmp_path: Path) -> None:
     async with engine(tmp_path) as opened:
         await opened.ingest(TEXTS)

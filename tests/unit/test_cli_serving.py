@@ -92,6 +92,21 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(tmp_path: Path, capfd
     assert "cannot be written" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("generation.generator=openai", "generation.model"),
+        ("embedding.model=/no/model", "there is no model '/no/model'"),
+    ],
+)
+def test_settings_with_which_nothing_could_be_answered_end_it_with_a_sentence(
+    setting: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["serve", "--port", "0", "--data-dir", str(tmp_path / "data"), "--set", setting]) == 1
+    log = capfd.readouterr().err
+    assert "the server cannot run" in log and said in log and "Traceback" not in log
+
+
 def test_without_the_extra_its_install_line_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in sys.modules if name.startswith(("ragline.server", "fastapi", "uvicorn"))]:
         monkeypatch.delitem(sys.modules, name)

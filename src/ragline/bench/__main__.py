@@ -36,10 +36,18 @@ class Inputs:
     @cached_property
     def workload(self) -> Workload:
         """Documents of one chunk each, and questions."""
+        return self._workload(search.QUESTIONS)
+
+    @cached_property
+    def documents(self) -> Workload:
+        """Documents alone, for which less text is enough."""
+        return self._workload(0)
+
+    def _workload(self, questions: int) -> Workload:
         model = locate_model(self.settings.embedding.model, cache_dir=self.settings.model_cache_dir(), announce=_say)
         tokenizer = ModelTokenizer(model.path / "tokenizer.json")
         documents = max(search.DOCUMENTS, ingest.REPEATS * ingest.DOCUMENTS)
-        return make_workload(self.sentences, lambda text: len(tokenizer.ids(text)), documents=documents, questions=search.QUESTIONS)
+        return make_workload(self.sentences, lambda text: len(tokenizer.ids(text)), documents=documents, questions=questions)
 
 
 def _quality(inputs: Inputs) -> dict[str, Any]:
@@ -58,7 +66,7 @@ CASES: Mapping[str, tuple[str, Callable[[Inputs], dict[str, Any]]]] = {
     ),
     "asking": (
         "answers that are known already, by the step that served them; what measuring costs",
-        lambda of: asking.measure_asking(of.workload, of.settings),
+        lambda of: asking.measure_asking(of.documents, of.settings),
     ),
     "load": (
         "many callers; a slow language model; a big ingest beside questions",

@@ -44,7 +44,9 @@ def read_sentences(folder: Path) -> list[str]:
             if _SENTENCE_WORDS[0] <= len(words) <= _SENTENCE_WORDS[1]:
                 found[" ".join(words)] = None
     if not found:
-        raise InputError(f"{folder} holds no text", hint="name a folder with labelled sets in BEIR's layout, or with .md or .txt files")
+        raise InputError(
+            f"{folder} holds no text", hint="name one with --data that has labelled sets in BEIR's layout, or .md or .txt files"
+        )
     sentences = list(found)
     random.Random(SEED).shuffle(sentences)
     return sentences
@@ -74,7 +76,7 @@ def make_workload(sentences: Sequence[str], count_tokens: Callable[[str], int], 
         if len(asked) < questions and QUESTION_TOKENS[0] <= count_tokens(sentence) <= QUESTION_TOKENS[1]:
             asked[sentence] = None
     if len(asked) < questions:
-        raise InputError(f"the texts give {len(asked)} questions, not {questions}", hint="name a folder with more text")
+        raise InputError(f"the texts give {len(asked)} questions, not {questions}", hint="name a folder with more text with --data")
     rest = [sentence for sentence in sentences if sentence not in asked]
     return Workload(tuple(_documents(rest, count_tokens, documents)), tuple(asked))
 

@@ -13,10 +13,13 @@ from ragline.retrieval.neighbours import widen
 from ragline.types import Answer, Citation, Scope, ScoredChunk, SearchResult, StreamEvent
 
 
-async def gather_evidence(search: Search, result: SearchResult, resources: Resources) -> tuple[Generator, Sequence[ScoredChunk]]:
+async def gather_evidence(
+    search: Search, result: SearchResult, resources: Resources, record: RequestRecord
+) -> tuple[Generator, Sequence[ScoredChunk]]:
     """Who answers, and from what: the hits, widened by their neighbours where that is set."""
     tenant = search.scopes[0].tenant
     generator = await resources.generator_for(_scopes(search, result))
+    record.mark("model")  # a language model's client takes a second to open, once
     evidence = await widen(
         resources.store,
         resources.question_workers,

@@ -249,7 +249,7 @@ class Asking:
             result = await self.search(search, record, shared=True)
         yield StreamEvent("hits", result)
         with self._resources.in_use():  # between two steps its reader may have closed the engine
-            generator, evidence = await gather_evidence(search, result, self._resources)
+            generator, evidence = await gather_evidence(search, result, self._resources, record)
         keeps = asked is not None and not result.degraded
         if asked is not None and keeps:
             record.mark("evidence")

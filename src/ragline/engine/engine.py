@@ -283,7 +283,12 @@ class Engine(Questions):
 
     @while_open
     async def warm_up(self) -> None:
-        """Loads models and views now that the first question would otherwise wait for, of all tenants."""
+        """Loads models and views now that the first question would otherwise wait for, of all tenants.
+
+        Raises:
+            SettingsError: With these settings nothing could be answered, such as a model that is not there.
+            MissingExtraError: They want an extra that is not installed.
+        """
         await warm_up(self._resources, self._scope(None))
 
     @while_open

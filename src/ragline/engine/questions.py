@@ -16,6 +16,7 @@ from ragline.engine.searching import Search
 from ragline.errors import InputError, NotFoundError, RaglineError
 from ragline.filters import parse_filter
 from ragline.observe.records import RequestRecord
+from ragline.observe.request_ids import new_request_id, request, request_id
 from ragline.retrieval.hybrid import Mode
 from ragline.retrieval.question import normalise_question
 from ragline.types import Answer, Effort, SearchResult, StreamEvent, Turn
@@ -162,15 +163,17 @@ class Questions(OpenedEngine):
         """
         record = RequestRecord("stream")
         ended: type[BaseException] | None = None
+        id = request_id() or new_request_id()  # not one that holds around a `yield`: see `request`
         try:
-            with self._resources.in_use():
+            with request(id), self._resources.in_use():
                 search = await self._prepared(
                     question, top_k, filter, collections, documents, effort=effort, evidence=True, history=history
                 )
             async with aclosing(self._asking.events(search, record)) as events:
                 while True:
                     async with within_deadline():
-                        event = await anext(events, None)
+                        with request(id):
+                            event = await anext(events, None)
                     if event is None:
                         break
                     yield event
@@ -181,7 +184,8 @@ class Questions(OpenedEngine):
             ended = type(failure)
             raise
         finally:
-            flush(self.monitor, record, ended)
+            with request(id):
+                flush(self.monitor, record, ended)
 
     def _at_once(self, max_concurrent: int | None) -> int:
         return self.settings.retrieval.max_concurrent if max_concurrent is None else max_concurrent

@@ -19,7 +19,7 @@ from ragline.embedding.batch_embedder import BatchEmbedder
 from ragline.embedding.guarded import GuardedEmbedder
 from ragline.embedding.opening import followed, open_embedder
 from ragline.engine.versions import passage_hash
-from ragline.errors import BackendError, DeadlineError, ModelMismatchError, OverloadedError
+from ragline.errors import BackendError, DeadlineError, ModelMismatchError, NotFoundError, OverloadedError, SettingsError
 from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
 from ragline.generation.passages import KeptPieces, TakesApart, take_apart
@@ -33,7 +33,7 @@ from ragline.reading.reader import FileReader
 from ragline.reading.web.base import KnownPages
 from ragline.retrieval.reranking.base import Reranker
 from ragline.settings import EmbeddingSettings, Settings
-from ragline.storage.base import Store
+from ragline.storage.base import Head, Store
 from ragline.storage.sqlite import SqliteStore
 from ragline.types import Chunk, Float16, Scope
 
@@ -205,11 +205,12 @@ class Resources:
 
         Raises:
             ModelMismatchError: The settings name another model than the collection's.
+            SettingsError: There is no such model.
         """
         head = await self.store.head(scope)
         embedder = self._matched.get(head.model)
         if embedder is None:
-            embedder = self._own or await self.open_embedder(followed(self.settings.embedding, head.embedder))
+            embedder = self._own or await self._embedder_of(head)
             if head.model and embedder.fingerprint != head.model:
                 stored = " ".join(value for key, value in head.embedder.items() if key in ("model", "precision"))
                 raise ModelMismatchError(
@@ -218,6 +219,12 @@ class Resources:
                 )
             self._matched[embedder.fingerprint] = embedder
         return embedder.for_tenant(scope.tenant, partial(self._stored, scope.tenant, embedder.fingerprint))
+
+    async def _embedder_of(self, head: Head) -> BatchEmbedder:
+        try:
+            return await self.open_embedder(followed(self.settings.embedding, head.embedder))
+        except NotFoundError as failure:  # the model is not what the caller looks for
+            raise SettingsError(failure.message, hint=failure.hint) from failure
 
     async def open_embedder(self, settings: EmbeddingSettings) -> BatchEmbedder:
         """The embedder that these settings name, opened once."""

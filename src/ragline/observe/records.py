@@ -56,7 +56,7 @@ class RequestRecord:
         return self._clock() - self.started
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds: `{stage}_ms` of each stage, and `total_ms` from the start until now."""
+        """Milliseconds: `{stage}_ms` of each stage, and `total_ms` from the start until now: what follows the last mark is in no stage."""
         timings = {f"{stage}_ms": 1000 * seconds for stage, seconds in self.stages.items()}
         timings["total_ms"] = 1000 * self.seconds()
         return timings

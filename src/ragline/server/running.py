@@ -68,7 +68,11 @@ def serve(settings: Settings) -> int:
         shown = f"[{host}]" if ":" in host else host
         _log.info("listening on http://%s:%d", shown, port)
         if settings.server.workers == 1:
-            well = _answered(settings, listening)
+            before = signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # its terminal was closed, perhaps
+            try:
+                well = _answered(settings, listening)
+            finally:
+                signal.signal(signal.SIGHUP, before)
         else:
             patience_s = settings.server.drain_s + settings.server.shutdown_s + _STOPPING_S
             # While one takes the place of another, both are there.
