@@ -45,10 +45,14 @@ async def echo_or_refuse(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def address() -> AsyncIterator[tuple[str, int]]:
+def state() -> uvicorn.server.ServerState:
+    return uvicorn.server.ServerState()
+
+
+@pytest.fixture
+async def address(state: uvicorn.server.ServerState) -> AsyncIterator[tuple[str, int]]:
     config = uvicorn.Config(echo_or_refuse, http=Impatient, lifespan="off", log_config=None, access_log=False)
     config.load()
-    state = uvicorn.server.ServerState()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Impatient(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
     async with server:
@@ -107,6 +111,21 @@ async def test_the_next_request_of_a_connection_has_its_own_time(address: tuple[
     request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
     answer = await sent(address, request, 0.4, request, 0.4, b"GET / HTTP/1.1\r\nhost: a\r\nx: ")
     assert answer.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("request_", [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b""], ids=["a request on its way", "none"])
+async def test_a_connection_just_taken_may_bring_one_request_when_the_process_stops(
+    address: tuple[str, int], state: uvicorn.server.ServerState, request_: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    async with asyncio.timeout(10):
+        for _ in iter(lambda: bool(state.connections), True):
+            await asyncio.sleep(0.01)
+        for connection in list(state.connections):
+            connection.shutdown()
+        writer.write(request_)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200" if request_ else b"")
+    writer.close()
 
 
 REFUSED = b"POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n"

@@ -21,6 +21,8 @@ class BoundedHeads(HttpToolsProtocol):
 
     within_s = 15.0
     max_bytes = 64 * 1024
+    first_within_s = 0.5
+    """When the process stops, a connection that it has just taken may still bring a request for so long: it would be lost otherwise."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,6 +30,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._head_bytes = 0
         self._went_on = False
         self._unfinished = False
+        self._last = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is due."""
@@ -61,6 +64,16 @@ class BoundedHeads(HttpToolsProtocol):
         self._went_on = True
         self._head_is_there()
         super().on_headers_complete()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Ends it once what is under way is answered."""
+        if self.cycle is None:
+            self._last = True
+            self.loop.call_later(self.first_within_s, self._unused)
+        else:
+            super().shutdown()
 
     def on_chunk_header(self) -> None:
         """A part of a body begins, or it has ended."""
@@ -94,6 +107,10 @@ class BoundedHeads(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _unused(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
     def _too_late(self) -> None:
         self._deadline = None
