@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from .lines import lines
 
 Mark = tuple[int, int, int, str]
 """A heading: start, end, level, title. It begins at the comments and decorators above the declaration. One without
@@ -297,7 +298,7 @@ def code_headings(text: str, suffix: str) -> list[Mark]:
     if language is None:
         return []
     scan = _Scan(language)
-    for (start, line), (_, following) in itertools.pairwise(itertools.chain(_lines(text), [(len(text), "")])):
+    for (start, line), (_, following) in itertools.pairwise(itertools.chain(lines(text), [(len(text), "")])):
         scan.line(start, line, following)
     return scan.marks
 
@@ -309,7 +310,7 @@ def _key_headings(text: str) -> list[Mark]:
     """The keys of a YAML file that hold others, to a depth of two."""
     marks: list[Mark] = []
     outer = -1  # the indentation of keys below the first level; -1: not known yet
-    for start, line in _lines(text):
+    for start, line in lines(text):
         match = _KEY.match(line[:200])
         if match is None or line.lstrip().startswith(("- ", "#")):
             continue
@@ -344,12 +345,3 @@ def _title(declaration: str, *, is_function: bool = False) -> str:
     end = _NAME_END.search(declaration, begin)
     title = _SPACES.sub(" ", declaration[: end.start()] if end else declaration).strip(" ,&*)")
     return title.removesuffix(" do")[:_MAX_TITLE].rstrip()
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield start, text[start:end]
-        start = end + 1

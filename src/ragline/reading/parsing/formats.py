@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 PLAIN = "text/plain"
 MARKDOWN = "text/markdown"
+RST = "text/x-rst"
+ORG = "text/x-org"
 CSV = "text/csv"
 TSV = "text/tab-separated-values"
 HTML = "text/html"
@@ -59,7 +61,7 @@ _BY_SUFFIX = {
     "doc": "application/msword", "ppt": "application/vnd.ms-powerpoint", "xls": "application/vnd.ms-excel",
     "msg": "application/vnd.ms-outlook",
     "odt": _OPEN_DOCUMENT + "text", "ods": _OPEN_DOCUMENT + "spreadsheet",
-    "rtf": "application/rtf", "rst": "text/x-rst", "org": "text/x-org",
+    "rtf": "application/rtf", "rst": RST, "org": ORG,
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", "tiff": "image/tiff",
     "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp",
 }  # fmt: skip
@@ -87,7 +89,7 @@ for _suffix, _media_type in _BY_SUFFIX.items():
 ZIPPED = frozenset(_BY_SUFFIX[kind] for kind in ("docx", "pptx", "ppsx", "xlsx", "xlsm", "xlsb", "epub", "odt", "ods"))
 _IN_OLE = frozenset(_BY_SUFFIX[kind] for kind in ("doc", "ppt", "xls", "msg"))
 SHEETS = frozenset(_BY_SUFFIX[kind] for kind in ("xlsx", "xlsm", "xlsb", "xls", "ods"))
-_PARSED_TEXTS = frozenset({HTML, MAIL, MAILBOX, NOTEBOOK, "text/x-rst", "text/x-org"})
+_PARSED_TEXTS = frozenset({HTML, MAIL, MAILBOX, NOTEBOOK})
 _BINARY_MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
     (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"), (b"{\\rtf", "application/rtf"),

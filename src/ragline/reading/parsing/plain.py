@@ -1,17 +1,20 @@
-"""Texts that need no parser: plain text, Markdown, source code, tables of comma-separated values."""
+"""Texts that need no parser: plain text, Markdown, reStructuredText, Org, source code, tables of comma-separated values."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 from . import formats
 from .blocks import header_of, record_line, table_lines
 from .code import Mark, code_headings, declares
+from .lines import lines
+from .org import org_headings, org_metadata
 from .records import json_as_text, lines_as_text
+from .restructured import restructured_headings
 from .texts import decode
 
 _FENCE = re.compile(r" {0,3}(`{3,}+(?!.*`)|~{3,})")
@@ -24,7 +27,6 @@ _SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)\n")
 _FIELD = re.compile(r"([A-Za-z][\w-]*+):[ \t]++(\S.*)")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3})(\S(?:[^*_]*\S)?)\1(?!\w)")
-_WITH_HEADINGS = frozenset({formats.MARKDOWN, formats.PLAIN})
 _JSON_LINES = frozenset({"jsonl", "ndjson"})
 _MAX_COLUMNS = 1000
 _MAX_TITLE_CHARS = 1000
@@ -53,9 +55,10 @@ def read_plain(data: bytes, media_type: str, suffix: str = "") -> dict[str, Any]
     headings: list[Mark] = []
     if declares(suffix):
         headings = code_headings(text, suffix)
-    elif media_type in _WITH_HEADINGS:
-        metadata = {**_front_matter(text), **metadata} if media_type == formats.MARKDOWN else metadata
-        headings = markdown_headings(text)
+    elif find := _HEADINGS.get(media_type):
+        headings = find(text)
+    if says := _METADATA.get(media_type):
+        metadata = {**says(text), **metadata}
     return {"text": text, "headings": headings, "pages": [], "metadata": metadata}
 
 
@@ -65,7 +68,7 @@ def markdown_headings(text: str) -> list[Mark]:
     front = _FRONT_MATTER.match(text)
     fence = ""
     previous = (0, "")  # the line before, where it can be the title of an underlined heading
-    for start, line in _lines(text, front.end() if front else 0):
+    for start, line in lines(text, front.end() if front else 0):
         opening = _FENCE.match(line)
         if fence:
             if opening and opening[1].startswith(fence) and not line[opening.end() :].strip():
@@ -88,14 +91,6 @@ def markdown_headings(text: str) -> list[Mark]:
     return headings
 
 
-def _lines(text: str, start: int) -> Iterator[tuple[int, str]]:
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield start, text[start:end]
-        start = end + 1
-
-
 def _atx_title(rest: str) -> str:
     """The title of a heading's line after its opening marks: without blanks at its end and the closing marks (CommonMark 4.2)."""
     title = rest.rstrip(" \t")
@@ -115,6 +110,15 @@ def _front_matter(text: str) -> dict[str, Any]:
     block = _FRONT_MATTER.match(text)
     fields = (_FIELD.match(line.rstrip(" \t")) for line in block[1].split("\n")) if block else ()
     return {field[1].lower(): field[2].strip("\"'") for field in fields if field and field[2][0] not in "[{|>&*"}
+
+
+_HEADINGS: dict[str, Callable[[str], list[Mark]]] = {
+    formats.MARKDOWN: markdown_headings,
+    formats.PLAIN: markdown_headings,
+    formats.RST: restructured_headings,
+    formats.ORG: org_headings,
+}
+_METADATA: dict[str, Callable[[str], dict[str, Any]]] = {formats.MARKDOWN: _front_matter, formats.ORG: org_metadata}
 
 
 def _rows_as_text(text: str, media_type: str) -> str:
