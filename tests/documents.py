@@ -8,6 +8,18 @@ from pathlib import Path
 
 _WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _SHEET = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+_OPEN_NAMES = {
+    "office": "office",
+    "style": "style",
+    "text": "text",
+    "table": "table",
+    "draw": "drawing",
+    "svg": "svg-compatible",
+    "meta": "meta",
+}
+OPEN_DOCUMENT = " ".join(f'xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for short, name in _OPEN_NAMES.items()) + (
+    ' xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xlink="http://www.w3.org/1999/xlink"'
+)
 _RELATIONS = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
@@ -101,6 +113,19 @@ def write_xlsx(path: Path, rows: Sequence[Sequence[str | float]]) -> Path:
             "xl/_rels/workbook.xml.rels": f'<Relationships {_RELATIONS}><Relationship Id="r1" Type="{_OFFICE}/worksheet" '
             'Target="worksheets/sheet1.xml"/></Relationships>',
             "xl/worksheets/sheet1.xml": f"<worksheet {_SHEET}><sheetData>{lines}</sheetData></worksheet>",
+        },
+    )
+
+
+def write_odt(path: Path, body: str, *, styles: str = "", **parts: str) -> Path:
+    """An OpenDocument text from the inside of its `<office:text>`, of its automatic styles, and of `styles` and `meta`."""
+    content = f"<office:automatic-styles>{styles}</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
+    return write_zip(
+        path,
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "content.xml": f"<office:document-content {OPEN_DOCUMENT}>{content}</office:document-content>",
+            **{f"{name}.xml": f"<office:document {OPEN_DOCUMENT}>{inside}</office:document>" for name, inside in parts.items()},
         },
     )
 

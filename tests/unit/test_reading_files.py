@@ -15,7 +15,7 @@ from ragline.errors import ReadError
 from ragline.reading.base import ReadText
 from ragline.reading.reader import FileReader
 from ragline.settings import ReadingSettings
-from tests.documents import paragraph, table, write_docx, write_epub, write_pdf, write_xlsx, write_zip
+from tests.documents import paragraph, table, write_docx, write_epub, write_odt, write_pdf, write_xlsx, write_zip
 
 ENCRYPTED = Path(__file__).parent.parent / "files" / "encrypted.pdf"
 
@@ -154,6 +154,17 @@ async def test_rich_text_and_restructured_text(reader: FileReader, tmp_path: Pat
     (tmp_path / "a.rst").write_text("Keys\n====\n\nThey rotate.\n")
     read = await reader.read(str(tmp_path / "a.rst"))
     assert read.text == "Keys\n====\n\nThey rotate.\n" and [heading.title for heading in read.layout.headings] == ["Keys"]
+
+
+async def test_an_open_document_gives_its_headings_and_tables(reader: FileReader, tmp_path: Path) -> None:
+    rows = (
+        f"<table:table-row>{''.join(f'<table:table-cell><text:p>{cell}</text:p></table:table-cell>' for cell in row)}</table:table-row>"
+        for row in (("name", "role"), ("Ada", "keeper"))
+    )
+    body = f"<text:h>Keys</text:h><text:p><text:span>They<text:s/>rotate</text:span>.</text:p><table:table>{''.join(rows)}</table:table>"
+    read = await reader.read(str(write_odt(tmp_path / "a.odt", body)))
+    assert read.text == "Keys\n\nThey rotate.\n\nname: Ada; role: keeper" and read.media_type == "application/vnd.oasis.opendocument.text"
+    assert headings(read) == [(1, "Keys")]
 
 
 async def test_the_content_tells_the_format_whatever_the_name(reader: FileReader, tmp_path: Path) -> None:

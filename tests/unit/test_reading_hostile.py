@@ -17,7 +17,7 @@ import pytest_asyncio
 from ragline.errors import ReadError
 from ragline.reading.reader import FileReader
 from ragline.settings import ReadingSettings
-from tests.documents import paragraph, write_docx, write_epub, write_pdf, write_xlsx, write_zip
+from tests.documents import paragraph, write_docx, write_epub, write_odt, write_pdf, write_xlsx, write_zip
 from tests.odd_pdfs import mutated
 from tests.outcomes import TEXT, is_well, outcome, outcome_of_bytes
 
@@ -63,14 +63,7 @@ def office(tmp_path: Path, kind: str, declaration: str, text: str) -> Path:
     if kind == "pptx":
         return write_pptx(path, declaration, text)
     if kind == "odt":
-        namespaces = (
-            'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
-        )
-        content = f"<office:document-content {namespaces}><office:body><office:text><text:p>{text}</text:p></office:text></office:body>"
-        return write_zip(
-            path,
-            {"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": f"{declaration}{content}</office:document-content>"},
-        )
+        return rewritten(write_odt(path, f"<text:p>{text}</text:p>"), {"content.xml": lambda xml: declaration + xml})
     path.write_text(
         {"html": f"{declaration}<p>{text}</p>", "svg": f"{declaration}<svg><text>{text}</text></svg>"}.get(
             kind, f"{declaration}<x>{text}</x>"

@@ -17,6 +17,7 @@ from .mail import read_mail, read_mailbox
 from .markup import read_markup
 from .nested import Budget, LimitError
 from .notebook import read_notebook
+from .opendocument import read_open_document
 from .packages import EncryptedError, check_package
 from .plain import read_plain
 from .sheets import read_sheets
@@ -27,6 +28,7 @@ from .word import read_word
 _PACKAGES: dict[str, Callable[..., dict[str, Any]]] = {
     formats.EPUB: read_book,
     formats.DOCX: read_word,
+    formats.ODT: read_open_document,
     **dict.fromkeys(formats.SHEETS, read_sheets),
     **dict.fromkeys(formats.SLIDES, read_slides),
 }

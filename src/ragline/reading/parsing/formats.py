@@ -45,6 +45,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 DOCX = _OFFICE + "wordprocessingml.document"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 JSON = "application/json"
+ODT = _OPEN_DOCUMENT + "text"
 NOTEBOOK = "application/x-ipynb+json"
 SLIDES = frozenset({_OFFICE + "presentationml.presentation", _OFFICE + "presentationml.slideshow"})
 
@@ -60,7 +61,7 @@ _BY_SUFFIX = {
     "ipynb": NOTEBOOK,
     "doc": "application/msword", "ppt": "application/vnd.ms-powerpoint", "xls": "application/vnd.ms-excel",
     "msg": "application/vnd.ms-outlook",
-    "odt": _OPEN_DOCUMENT + "text", "ods": _OPEN_DOCUMENT + "spreadsheet",
+    "odt": ODT, "ods": _OPEN_DOCUMENT + "spreadsheet",
     "rtf": "application/rtf", "rst": RST, "org": ORG,
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", "tiff": "image/tiff",
     "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp",

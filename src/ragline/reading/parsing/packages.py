@@ -1,4 +1,4 @@
-"""Files that are ZIP archives of XML: Word documents and books."""
+"""Files that are ZIP archives of XML: office documents and books."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def open_package(file: str | BinaryIO, *, kind: str, max_bytes: int) -> Iterator
             if sum(info.file_size for info in archive.infolist()) > max_bytes:
                 raise UnreadableError(f"the {kind} unpacks to more than {max_bytes:,} bytes")
             yield archive
+    except RecursionError:
+        raise  # it is sound, and nested too deep
     except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, NotImplementedError, RuntimeError, ValueError, StopIteration) as exc:
         raise UnreadableError(f"it is damaged, or no {kind}: {reason(exc)}") from exc
 
