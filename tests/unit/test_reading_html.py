@@ -142,6 +142,77 @@ def test_a_plain_page_is_never_thinned_to_nothing(page: str) -> None:
     assert text_of(page).split() == words.finish()["text"].split()
 
 
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+
+def documentation(body: str) -> str:
+    return f"<body><ul>{MENU}</ul><div role=main><h1>Keys</h1><p>{PROSE * 6}</p>{body}</div></body>"
+
+
+@pytest.mark.parametrize("tag", ["h2", "dt", "li", "figcaption"])
+def test_an_element_keeps_its_text_whatever_its_anchor_is_called(tag: str) -> None:
+    for name in ("pagination", "menu", "search", "skip-link", "line-numbers"):
+        assert "Turning pages" in text_of(f"<h1>Keys</h1><p>{PROSE * 3}</p><{tag} id={name}>Turning pages</{tag}><p>{PROSE}</p>")
+
+
+def test_an_anchor_is_no_article_for_which_the_rest_is_left_out() -> None:
+    page = f"<h1>Keys</h1><p>{PROSE}</p><dl><dt>rotate<dd id=post>{PROSE * 5}</dl>"
+    assert text_of(page).count("rotate") == 7
+
+
+@pytest.mark.parametrize(
+    ("section", "heading"),
+    [
+        ("<section id=cookies><h2>Cookies<a class=headerlink href=#cookies>¶</a></h2>{}</section>", "Cookies"),
+        ("<div class=section id=cookies><h2>Cookies</h2>{}</div>", "Cookies"),
+        ("<section id=related-projects><h2><span>1.2. </span>Related projects</h2>{}</section>", "1.2. Related projects"),
+        ("<section id=share-1><h2>Share</h2>{}</section>", "Share"),
+        ("<section id=prets-cookies><h2>Prêts &amp; cookies</h2>{}</section>", "Prêts & cookies"),
+        ("<section id=gutter><h2>Gutter</h2>{}</section>", "Gutter"),
+    ],
+)
+def test_a_section_whose_id_is_the_slug_of_its_heading_is_content(section: str, heading: str) -> None:
+    text = text_of(f"<h1>Keys</h1><p>{PROSE * 3}</p>{section.format('<p>They last for a day.</p>')}")
+    assert text.endswith(f"{heading}\n\nThey last for a day.")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<div id=search><h2>Search</h2>{}</div>",
+        "<section id=module-requests.cookies><h2>requests.cookies module</h2>{}</section>",
+        "<p id=tags>{}</p>",
+    ],
+)
+def test_inside_the_content_more_ids_are_anchors(part: str) -> None:
+    words = "They last for a day."
+    assert words in text_of(documentation(part.format(words)))
+    assert words not in text_of(f"<h1>Keys</h1><p>{PROSE * 3}</p>{part.format(words)}")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<div id=cookie-banner><h2>We use cookies</h2><p>And 812 partners.</p></div>",
+        "<div id=sidebar><h2>About me</h2><p>I write about doors.</p></div>",
+        "<section id=newsletter><h2>Stay informed</h2><p>Give us your address.</p></section>",
+        "<div id=related-posts><h3>Related posts</h3><p><a href=a>Windows close</a> <a href=b>Doors open</a></p></div>",
+        "<section id=toc><h2>Toc</h2><ol><li><a href=#a>The first of all</a><li><a href=#b>The second</a></ol></section>",
+        "<p id=breadcrumbs><a href=/>Home</a> » <a href=/keys>All of the keys</a> » Keys</p>",
+        "<div id=footer class=section><p>Yours</p></div>",
+        "<a id=skip-link href=#content>Skip to content</a>",
+    ],
+)
+def test_ids_still_tell_furniture(part: str) -> None:
+    assert text_of(documentation(part)) == text_of(documentation(""))
+    assert text_of(f"<h1>Keys</h1><p>{PROSE * 6}</p>{part}") == text_of(f"<h1>Keys</h1><p>{PROSE * 6}</p>")
+
+
+def test_furniture_outside_the_content_may_have_the_heading_that_its_id_says() -> None:
+    page = f"<h1>Keys</h1><p>{PROSE * 3}</p><div id=cookies><h2>Cookies</h2><p>We use some.</p></div>"
+    assert "We use some" not in text_of(page)
+
+
 def test_what_is_hidden_is_left_out_unless_it_is_all() -> None:
     page = (
         "<p>Seen.</p><div hidden>a</div><div style='display : none'>b</div><div aria-hidden=true>c</div><script>d</script>"

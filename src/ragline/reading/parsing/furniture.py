@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -52,17 +53,24 @@ _FURNITURE_NAMES = _words(
     " author-box author-bio about-author author-info post-tags tag-list tags tagcloud right-column rightcolumn rightcol left-column"
     " leftcolumn leftcol secondary footer-widgets bottom-bar foot credits powered-by lang-switcher language-switcher search-form search"
     " nav-links nav-below nav-above comments-link reply reply-title also-read read-also more-articles print-link tools meta-nav"
+    " skip-link skip-to-content"
 )
 _UNSEEN_NAMES = _words(
     "headerlink header-anchor anchor-link hash-link heading-anchor anchorjs-link mw-editsection sr-only visually-hidden screen-reader-text"
     " visuallyhidden assistive-text lineno linenos line-numbers linenumber gutter skip-link skip-to-content skiplink copybtn copy-button"
     " clipboard-copy md-clipboard navbar-toggler katex-html noprint linenodiv"
 )
+_UNSEEN_IDS = _words("skip-link skip-to-content skiplink")
+_LINK_TARGETS = _words("h1 h2 h3 h4 h5 h6 dt dd li tr th caption figure figcaption pre blockquote details summary")
+"""Elements that have an id to be linked to: the slug of a heading, the name of a term or a footnote. It never says what they are."""
 _AUTHOR_BOX = re.compile(r"author\W?_?(?:box|bio|desc|info|about|profile|card)|about\W?_?(?:the\W?_?)?author", re.IGNORECASE)
 _PARAGRAPH_CHARS = 80
 _MANY_LINKS = 5
 _MODIFIERS = _words("has no with without is not js show hide layout wp body main")
 _NAME = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
+_WORD = re.compile(r"[^\W_]+")
+_NUMBER_BEFORE = re.compile(r"[\d.]+\s")
+_COUNT_BEHIND = re.compile(r"[-_]\d+$")
 
 
 @dataclass(slots=True)
@@ -72,7 +80,6 @@ class Part:
     Attributes:
         heading: Its level; 0 for no heading.
         tight: Whether it follows the part before it on the next line.
-        linked: How many of its characters stand in links.
         linked: How many of its characters stand in links.
     """
 
@@ -103,14 +110,20 @@ class Region:
     has_title: bool = False
 
 
-def kind_of(tag: str, attributes: Mapping[str, str], *, in_content: bool) -> tuple[Kind | None, bool]:
-    """What an element is by its role, its tag or its class names, and whether only the names say so."""
+def kind_of(tag: str, attributes: Mapping[str, str], *, in_content: bool, by_id: bool = True) -> tuple[Kind | None, bool]:
+    """What an element is by its role, its tag or its names, and whether only the names say so.
+
+    Args:
+        by_id: Whether its id is such a name, as its class names are.
+    """
     role = attributes.get("role", "").strip().lower()
     if role in _ROLES:
         return _ROLES[role], False
     if attributes.get("itemprop") == "articleBody":
         return "body", False
-    names = _names(attributes)
+    names = attributes.get("class", "")[:500].split()
+    if by_id and tag not in _LINK_TARGETS:
+        names += attributes.get("id", "")[:100].split()
     if tag not in ("html", "body", "main", "article") and any(map(_is_furniture, names)):
         return "furniture", True
     if any(name.lower() in _BODY_NAMES for name in names):
@@ -122,13 +135,46 @@ def kind_of(tag: str, attributes: Mapping[str, str], *, in_content: bool) -> tup
     return None, False
 
 
-def is_unseen(attributes: Mapping[str, str]) -> bool:
-    """Whether its class names say that an element is a mark for readers' devices: a permalink, a line number."""
-    return any(name.lower() in _UNSEEN_NAMES for name in _names(attributes))
+def is_for_links(tag: str, attributes: Mapping[str, str], title: str, *, in_content: bool, prose: int, linked: int) -> bool:
+    """Whether an element's id is there to be linked to, and says nothing of what the element is.
+
+    docutils, Sphinx and pandoc give sections the slugs of their headings: "cookies", "search", "related-projects". Sites
+    call their furniture so too, and some of it has that very heading, but that is made of links, or stands outside the content.
+
+    Args:
+        title: The heading that it begins with; "" for none.
+        in_content: Whether it stands in an element that holds content.
+        prose: How many of its characters stand in no link.
+        linked: How many do.
+    """
+    if tag in ("p", "td"):
+        return in_content and (not linked or prose >= max(linked, _PARAGRAPH_CHARS))  # a trail of links ends with a title
+    if not title or linked > prose:
+        return False
+    is_section = tag == "section" or "section" in attributes.get("class", "").split()
+    name = attributes.get("id", "")[:100]
+    if _is_slug(name, title):
+        return in_content or is_section
+    return in_content and is_section and set(_folded_words(name)) <= set(_folded_words(title))
 
 
-def _names(attributes: Mapping[str, str]) -> list[str]:
-    return f"{attributes.get('class', '')[:500]} {attributes.get('id', '')[:100]}".split()
+def _is_slug(name: str, title: str) -> bool:
+    """Whether an id was made from a heading: of its words, however they are joined, perhaps without its number or with a count."""
+    names = {"".join(_folded_words(text)) for text in (name, _COUNT_BEHIND.sub("", name))}
+    titles = {"".join(_folded_words(text)) for text in (title, _NUMBER_BEFORE.sub("", title, count=1))}
+    return not names.isdisjoint(titles)
+
+
+def _folded_words(text: str) -> list[str]:
+    """The words of a text in small letters without their accents, which slugs leave out."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
+    return _WORD.findall(plain)
+
+
+def is_unseen(tag: str, attributes: Mapping[str, str]) -> bool:
+    """Whether its names say that an element is a mark for readers' devices: a permalink, a line number."""
+    names = attributes.get("class", "")[:500].lower().split()
+    return not _UNSEEN_NAMES.isdisjoint(names) or (tag == "a" and attributes.get("id", "").strip().lower() in _UNSEEN_IDS)
 
 
 def _is_furniture(name: str) -> bool:

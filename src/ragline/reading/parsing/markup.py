@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .blocks import Blocks
-from .furniture import Kind, Part, Region, chosen, is_unseen, kind_of
+from .furniture import Kind, Part, Region, chosen, is_for_links, is_unseen, kind_of
 from .grids import Cell, grid_lines, span
 from .tags import TagStream
 
@@ -48,11 +48,13 @@ class _Open:
     """An element that is open: what the page had when it began."""
 
     tag: str
+    attributes: dict[str, str]
     kind: Kind | None
     named: bool
     first: int
     chars: int
     linked: int
+    within: int
     links: int
     titles: int
 
@@ -81,9 +83,11 @@ class MarkupText(TagStream):
         self._skipped_at: int | None = None
         self._content = 0  # open elements that hold content
         self._chars = self._linked = self._links = self._titles = 0
+        self._within = 0  # characters in links to places of the page, outside headings
         self._line: list[str] = []
         self._line_linked = 0
         self._in_link = 0
+        self._in_link_within = False
         self._heading = 0
         self._pre = 0
         self._title: list[str] | None = None
@@ -109,7 +113,8 @@ class MarkupText(TagStream):
                 self._skipped_at = len(self._tags)
             else:
                 self._begin(tag, attributes)
-        self._open.append(_Open(tag, kind, named, len(self._parts), self._chars, self._linked, self._links, self._titles))
+        counts = (len(self._parts), self._chars, self._linked, self._within, self._links, self._titles)
+        self._open.append(_Open(tag, attributes, kind, named, *counts))
         self._content += kind in ("content", "article", "body")
 
     def handle_endtag(self, tag: str) -> None:  # noqa: D102
@@ -132,13 +137,15 @@ class MarkupText(TagStream):
             if self._in_link:
                 self._linked += count
                 self._line_linked += count
+            elif self._in_link_within and not self._heading:
+                self._within += count
 
     # -- structure ----------------------------------------------------------------------------------------------------
 
     def _is_skipped(self, tag: str, attributes: dict[str, str]) -> bool:
         if tag in _SKIPPED or (tag == "nav" and self._whole):
             return True
-        if is_unseen(attributes):
+        if is_unseen(tag, attributes):
             return True
         if self._hidden or attributes.get("role") == "tabpanel":
             return False  # a tab that is not in front is text all the same
@@ -156,6 +163,8 @@ class MarkupText(TagStream):
         if tag == "a" and not (attributes.get("href") or "#").startswith("#"):
             self._in_link += 1
             self._links += 1
+        elif tag == "a":
+            self._in_link_within = "href" in attributes
         if tag not in _BLOCKS:
             return
         if self._table is not None and tag in _ENDS_TABLE:
@@ -208,7 +217,7 @@ class MarkupText(TagStream):
                 self._skipped_at = None
             return tag
         if tag == "a":
-            self._in_link = 0
+            self._in_link, self._in_link_within = 0, False
         if tag in _BLOCKS:
             if self._table is not None:
                 self._end_in_table(tag)
@@ -239,13 +248,24 @@ class MarkupText(TagStream):
         """Remembers what the element that ends was, if anything."""
         if self._whole or element.first == len(self._parts):
             return
-        kind, named = element.kind, element.named
+        kind, named = self._kind(element)
         if kind == "furniture" and element.tag in ("form", "noscript") and not named and self._chars - element.chars > 400:
             kind = None
         if kind is None and element.tag in _LISTS and not self._content and self._is_link_list(element):
             kind, named = "links", True
         if kind is not None:
             self._regions.append(Region(kind, element.first, len(self._parts), named, self._titles > element.titles))
+
+    def _kind(self, element: _Open) -> tuple[Kind | None, bool]:
+        """What the element that ends is, now that it is known what it begins with: an id may be the slug of that heading."""
+        if not element.named or "id" not in element.attributes:
+            return element.kind, element.named
+        first, in_content = self._parts[element.first], self._content > 0
+        title = first.text if first.heading else ""
+        linked = self._linked - element.linked + self._within - element.within  # a table of contents is made of links as well
+        prose = self._chars - element.chars - linked
+        for_links = is_for_links(element.tag, element.attributes, title, in_content=in_content, prose=prose, linked=linked)
+        return kind_of(element.tag, element.attributes, in_content=in_content, by_id=not for_links)
 
     def _is_link_list(self, element: _Open) -> bool:
         chars, linked = self._chars - element.chars, self._linked - element.linked
