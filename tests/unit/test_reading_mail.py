@@ -219,3 +219,27 @@ async def test_a_charset_that_python_alone_knows_is_none(reader: FileReader, tmp
         assert "They rotate." in (await read_bytes(reader, tmp_path / "a.eml", data)).text
         page = f'<meta charset="{charset}"><p>They rotate daily.</p>'.encode()
         assert "rotate daily" in (await read_bytes(reader, tmp_path / "a.html", page)).text
+
+
+RUSSIAN, CHINESE = "Ключи меняются каждые девяносто дней", "钥匙每九十日轮换一次"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        ("text/plain; charset=iso-8859-1", "25 € – “in all”".encode("cp1252"), "25 € – “in all”"),
+        ("text/plain; charset=gb2312", f"{CHINESE}鍵".encode("gbk"), f"{CHINESE}鍵"),
+        ("text/plain; charset=gb2312", CHINESE.encode("gbk") + b"\xff\n" + CHINESE.encode("gbk"), f"{CHINESE}\ufffd\n{CHINESE}"),
+        ("text/html", f"<meta charset=koi8-r><p>{RUSSIAN}".encode("koi8-r"), RUSSIAN),
+        ("text/html; charset=us-ascii", f"<meta charset=koi8-r><p>{RUSSIAN}".encode("koi8-r"), RUSSIAN),
+        ("text/html; charset=koi8-r", f"<meta charset=latin1><p>{RUSSIAN}".encode("koi8-r"), RUSSIAN),
+        ("text/plain; charset=us-ascii", "Schlüssel".encode(), "Schlüssel"),
+        ("text/plain; charset=utf-8", RUSSIAN.encode() + b"\xff", RUSSIAN),
+        ("text/plain; charset=iso-2022-jp", "鍵は九十日".encode("iso-2022-jp"), "鍵は九十日"),
+    ],
+)
+async def test_a_body_is_in_the_encoding_that_its_part_or_its_page_declares(
+    reader: FileReader, tmp_path: Path, kind: str, body: bytes, words: str
+) -> None:
+    read = await read_bytes(reader, tmp_path / "a.eml", f"Subject: Keys\r\nContent-Type: {kind}\r\n\r\n".encode() + body)
+    assert words in read.text

@@ -218,6 +218,21 @@ def test_chapters_without_headings_have_the_titles_of_the_table_of_contents(tmp_
     assert [(level, title) for _, _, level, title in read["headings"]] == [(2, "Own"), (1, "First"), (2, "SECOND")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "iso-8859-1", "koi8-r"])
+def test_chapters_are_in_the_encoding_that_they_declare(tmp_path: Path, encoding: str) -> None:
+    text = {"koi8-r": "Ключи меняются"}.get(encoding, "Schlüssel über Flüsse")
+    path = write_epub(tmp_path / "a.epub", ["<p>SECOND</p>", "<p>first</p>"])
+    with zipfile.ZipFile(path) as archive:
+        parts: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
+    parts["OPS/c 0.xhtml"] = f'<?xml version="1.0" encoding="{encoding}"?><html><body><p>{text}</p></body></html>'.encode(encoding)
+    assert read_book(str(write_zip(path, parts)), max_bytes=MEGABYTES)["text"] == f"first\n\n{text}"
+
+
+def test_a_damaged_chapter_costs_no_book(tmp_path: Path) -> None:
+    path = write_epub(tmp_path / "a.epub", ["\0\1\2" * 1000, "<p>first</p>"])
+    assert read_book(str(path), max_bytes=MEGABYTES)["text"] == "first"
+
+
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 

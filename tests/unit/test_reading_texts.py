@@ -9,6 +9,7 @@ import pytest
 from ragline.errors import ReadError
 from ragline.reading.documents import read_plain, read_text
 from ragline.reading.parsing import formats, plain
+from ragline.reading.parsing.texts import NotTextError, decode
 
 GERMAN = "Schlüssel über Flüsse: größer als 90 € je Tür, naïve Cafés."
 
@@ -38,6 +39,62 @@ def test_an_encoding_that_cannot_be_told_is_refused_and_not_read_as_salad(encodi
     with pytest.raises(ReadError, match="neither Unicode nor Western European") as caught:
         read_plain(text.encode(encoding), formats.PLAIN)
     assert "UTF-8" in caught.value.hint
+
+
+POLISH = "Klucze wymieniamy co dziewięćdziesiąt dni, żółć i jaźń."
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "text"),
+    [
+        ("iso-8859-1", "cp1252", "25 € – “in all” cafés"),
+        ("Latin1", "cp1252", "25 €"),
+        ("us-ascii", "cp1252", "It’s 25 €"),
+        ("iso-8859-2", "iso8859_2", POLISH),
+        ("iso-8859-9", "cp1254", "Anahtarlar “doğru”"),
+        ("tis-620", "cp874", "กุญแจ…"),
+        ("gb2312", "gbk", "鍵每九十日轮换"),
+        ("x-sjis", "cp932", "①鍵は九十日"),
+        ("ks_c_5601-1987", "cp949", "열쇠는 똠방"),
+        ("koi8-r", "koi8_r", "Ключи меняются"),
+    ],
+)
+def test_an_encoding_that_html_declares_is_read_as_browsers_read_it(label: str, codec: str, text: str) -> None:
+    data = f'<meta charset="{label}"><p>'.encode() + text.encode(codec)
+    assert decode(data, markup=True).text.endswith(text)
+
+
+@pytest.mark.parametrize("label", ["iso-8859-1", "us-ascii", "gb2312", "shift_jis", "utf-16", "no-such-thing"])
+def test_unicode_stays_unicode_whatever_a_page_declares(label: str) -> None:
+    text = f'<meta charset="{label}"><p>Schlüssel, 鍵每九十日轮换一次，钥匙, Ключи”.'
+    assert decode(text.encode(), markup=True).text == text
+
+
+def test_a_short_chinese_word_that_could_be_unicode_is_what_it_is_declared_to_be() -> None:
+    assert decode(b"<meta charset=gb2312><p>" + "谢谢".encode("gbk"), markup=True).text.endswith("谢谢")
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [("gb2312", "钥匙每九十日轮换一次"), ("shift_jis", "鍵は九十日ごとに回転する"), ("euc-kr", "열쇠")]
+)
+def test_a_broken_character_is_lost_alone_and_many_are_another_encoding(label: str, text: str) -> None:
+    begin, broken, rest = f"<meta charset={label}>".encode(), b"\x81<p>", (text * 30).encode(label)
+    assert decode(begin + rest + broken + rest, markup=True).text.count(text) == 60
+    with pytest.raises(NotTextError):
+        decode(begin + broken * 9 + rest, markup=True)
+
+
+def test_bytes_that_western_european_does_not_have_are_left_out() -> None:
+    assert decode(b"<meta charset=latin1>\x81k\x8dey\x9d \x80", markup=True).text == "<meta charset=latin1>key €"
+
+
+def test_xml_is_in_the_encoding_that_it_declares() -> None:
+    for label, text in (("iso-8859-2", POLISH), ("windows-1251", "Ключи меняются каждые девяносто дней")):
+        read = read_plain(
+            f"<?xml version='1.0' encoding='{label}'?><keys>{text}</keys>".encode(label), formats.by_name("a.xml") or "", "xml"
+        )
+        assert text in read.text and read.metadata == {"encoding": label}
+    assert POLISH in read_plain(f'<?xml version="1.0" encoding="UTF-16"?><keys>{POLISH}</keys>'.encode(), "application/xml", "xml").text
 
 
 @pytest.mark.parametrize("data", [bytes(range(256)) * 10, b"\x7fELF\2\1\1\0" + bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(range(200))])

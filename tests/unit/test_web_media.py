@@ -60,6 +60,8 @@ def test_the_name_a_server_offers_tells_the_type() -> None:
         ("text/html; charset=Shift_JIS", "cp932"),
         ("text/html; charset=iso-8859-2", "iso-8859-2"),
         ("text/html; charset=koi8-r", "koi8-r"),
+        ("text/html; charset=gb2312", "gb18030"),
+        ("text/html; charset=windows-874", "cp874"),
         ("text/html", None),
         ("text/html; charset=", None),
         ("text/html; charset=idna", None),

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from .blocks import Blocks, one_line
 from .markup import MarkupText
 from .packages import UnreadableError, child, local, open_package, read_xml
+from .texts import NotTextError, decode
 
 _CONTAINER = "META-INF/container.xml"
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
@@ -45,9 +46,16 @@ def _read_spine(archive: zipfile.ZipFile) -> dict[str, Any]:
         name = _resolved(package_path, href or "")
         if href is not None and name in archive.NameToInfo:
             page = MarkupText()
-            page.feed(archive.read(name).decode("utf-8", "replace"))
+            page.feed(_decode(archive.read(name)))
             _add_page(blocks, page.finish(), *chapters.get(name, ("", 1)))
     return {**blocks.result(), "metadata": metadata}
+
+
+def _decode(chapter: bytes) -> str:
+    try:
+        return decode(chapter, markup=True).text
+    except NotTextError:
+        return chapter.decode("utf-8", "replace")  # one damaged chapter costs no book
 
 
 def _add_page(blocks: Blocks, page: dict[str, Any], chapter: str, level: int) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 from . import formats
 from .blocks import Blocks, clean, one_line
+from .encodings import decoded
 from .markup import MarkupText
 from .nested import MAX_DEPTH, Budget, Extract, Sections
 from .packages import UnreadableError
+from .texts import NotTextError, decode
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 # The standard library's header parser takes time in the square of a header's length.
@@ -24,6 +26,7 @@ _MAX_SHOWN_HEADER = 2000
 _MAX_PARTS = 1000
 _MAX_NAMED = 100
 _NO_BODIES = frozenset({"text/css", "text/javascript", "text/rfc822-headers"})
+_UNTOLD = (None, "us-ascii")  # what programs write that know no other
 _FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*(?:\n|\Z)")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
@@ -125,10 +128,8 @@ def _as_utf8(payload: bytes, name: str, charset: str) -> bytes:
             return payload  # whatever is declared: Western European is, by many programs, for everything
     except UnicodeDecodeError:
         pass
-    try:
-        return codecs.BOM_UTF8 + payload.decode(charset).encode("utf-8", "replace")
-    except (LookupError, UnicodeError):
-        return payload
+    found = decoded(payload, charset)
+    return payload if found is None else codecs.BOM_UTF8 + found[0].encode("utf-8", "replace")
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -219,8 +220,7 @@ def _header(message: EmailMessage, name: str) -> str:
 
 
 def _add_body(blocks: Blocks, body: Message) -> None:
-    payload = body.get_payload(decode=True)
-    text = _decode(payload, body.get_content_charset()) if isinstance(payload, bytes) else str(payload or "")
+    text = _text(body)
     if body.get_content_type() == "text/html":
         page = MarkupText(blocks)
         page.feed(text)
@@ -230,12 +230,15 @@ def _add_body(blocks: Blocks, body: Message) -> None:
         blocks.add(paragraph)
 
 
-def _decode(payload: bytes, charset: str | None) -> str:
+def _text(part: Message) -> str:
+    """The text of a part, or its markup, decoded: as its header says, else as a page itself does, else as it looks."""
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return str(payload or "")
+    charset = part.get_content_charset()
+    if charset not in _UNTOLD and (found := decoded(payload, charset)) is not None:
+        return found[0]
     try:
-        return payload.decode(charset or "utf-8")
-    except (LookupError, UnicodeError):
-        pass
-    try:
-        return payload.decode("utf-8")
-    except UnicodeDecodeError:
+        return decode(payload, markup=part.get_content_type() == "text/html").text
+    except NotTextError:
         return payload.decode("windows-1252", "replace")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from .blocks import clean
+from .encodings import codec_of, decoded
 from .formats import looks_like_text
 
 _BOMS = (
@@ -14,7 +15,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_DECLARED = re.compile(rb"""<(?:meta\b[^>]*?\bcharset|\?xml\b[^>]*?\bencoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_XML_DECLARED = re.compile(rb"""\s*+<\?xml\b[^>]*?\bencoding\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_HTML_DECLARED = re.compile(rb"""<meta\b[^>]*?\bcharset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _SAMPLE = 256 * 1024
 
 
@@ -38,30 +40,27 @@ class Decoded:
 def decode(data: bytes, *, markup: bool = False) -> Decoded:
     """The text that bytes stand for, cleaned (see `clean`).
 
-    Tried in this order: a byte-order mark; the encoding that HTML or XML declares (`markup`); UTF-16 without a
+    Tried in this order: a byte-order mark; the encoding that XML or HTML (`markup`) declares; UTF-16 without a
     mark, seen by its NUL bytes; UTF-8; UTF-8 with a few damaged places; Windows-1252, for texts most of whose letters
     are ASCII.
 
     Raises:
         NotTextError: Binary content, or an encoding that cannot be told.
     """
-    decoded = _decode(data, markup)
-    sample = decoded.text[:_SAMPLE]
+    read = _decode(data, markup)
+    sample = read.text[:_SAMPLE]
     if len(_CONTROL.findall(sample)) * 100 > len(sample):
         raise NotTextError("it is not text but binary")
-    return Decoded(clean(decoded.text), decoded.encoding, decoded.guessed)
+    return Decoded(clean(read.text), read.encoding, read.guessed)
 
 
 def _decode(data: bytes, markup: bool) -> Decoded:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return Decoded(data[len(mark) :].decode(encoding, "replace"), encoding)
-    declared = _DECLARED.search(data[:2048]) if markup else None
-    if declared:
-        try:
-            return Decoded(data.decode(declared[1].decode("ascii")), declared[1].decode("ascii").lower())
-        except (LookupError, UnicodeError):  # pages that programs make declare "undefined", which Python has a codec for
-            pass
+    label = _declared(data, markup)
+    if label is not None and (found := decoded(data, label)) is not None:
+        return Decoded(*found)
     wide = _utf16_without_mark(data)
     if wide:
         return Decoded(data.decode(wide, "replace"), wide, guessed=True)
@@ -69,6 +68,14 @@ def _decode(data: bytes, markup: bool) -> Decoded:
         return Decoded(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
         return _guess(data)
+
+
+def _declared(data: bytes, markup: bool) -> str | None:
+    """The label of the encoding that XML or HTML declares; None for none, and for UTF-16, in which this could not be read."""
+    head = data[:2048]
+    found = _XML_DECLARED.match(head) or (_HTML_DECLARED.search(head) if markup else None)
+    label = found[1].decode("ascii") if found else ""
+    return label if label and not (codec_of(label) or "").startswith("utf-16") else None
 
 
 def _utf16_without_mark(data: bytes) -> str | None:

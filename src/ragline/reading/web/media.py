@@ -7,6 +7,7 @@ import re
 import urllib.parse
 
 from ragline.reading.parsing import formats
+from ragline.reading.parsing.encodings import codec_of
 from ragline.reading.web.base import PageError
 from ragline.reading.web.urls import Url
 
@@ -46,15 +47,6 @@ _WITHOUT_TEXT = {
 }
 _NO_PAGES = frozenset(" ".join(_WITHOUT_TEXT.values()).split())
 
-# Labels of the WHATWG Encoding standard that mean another encoding than Python's codec of that name.
-_ENCODINGS = {"iso-8859-1": "windows-1252", "latin1": "windows-1252", "latin-1": "windows-1252", "ascii": "windows-1252",
-              "us-ascii": "windows-1252", "iso-8859-9": "windows-1254", "gb2312": "gbk", "shift_jis": "cp932", "shift-jis": "cp932",
-              "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", "x-sjis": "cp932", "big5": "big5hkscs"}  # fmt: skip
-_KNOWN_ENCODING = re.compile(
-    r"utf-8|utf-16(le|be)?|windows-125[0-8]|windows-874|iso-8859-(1[0-6]|[2-8])|koi8-[ru]|macintosh|gbk|gb18030|big5hkscs"
-    r"|euc-jp|iso-2022-jp|cp932|cp949|ibm866"
-)
-
 
 def content_type(header: str) -> str:
     """The media type of a Content-Type header, in lower case; "" for none."""
@@ -64,9 +56,7 @@ def content_type(header: str) -> str:
 def charset(header: str) -> str | None:
     """The codec for the charset of a Content-Type header; None for none, and for one that the web does not have."""
     found = _CHARSET.search(header)
-    name = found[1].lower() if found else ""
-    name = _ENCODINGS.get(name, name)
-    return {"macintosh": "mac_roman"}.get(name, name) if _KNOWN_ENCODING.fullmatch(name) else None
+    return codec_of(found[1]) if found else None
 
 
 def suffix_for(header: str, disposition: str, url: Url) -> str:
