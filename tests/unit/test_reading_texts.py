@@ -74,9 +74,7 @@ def test_a_short_chinese_word_that_could_be_unicode_is_what_it_is_declared_to_be
     assert decode(b"<meta charset=gb2312><p>" + "谢谢".encode("gbk"), markup=True).text.endswith("谢谢")
 
 
-@pytest.mark.parametrize(
-    ("label", "text"), [("gb2312", "钥匙每九十日轮换一次"), ("shift_jis", "鍵は九十日ごとに回転する"), ("euc-kr", "열쇠")]
-)
+@pytest.mark.parametrize(("label", "text"), [("gb2312", "钥匙每九十日轮换一次"), ("shift_jis", "鍵は九十日に回転する"), ("euc-kr", "열쇠")])
 def test_a_broken_character_is_lost_alone_and_many_are_another_encoding(label: str, text: str) -> None:
     begin, broken, rest = f"<meta charset={label}>".encode(), b"\x81<p>", (text * 30).encode(label)
     assert decode(begin + rest + broken + rest, markup=True).text.count(text) == 60
@@ -88,13 +86,28 @@ def test_bytes_that_western_european_does_not_have_are_left_out() -> None:
     assert decode(b"<meta charset=latin1>\x81k\x8dey\x9d \x80", markup=True).text == "<meta charset=latin1>key €"
 
 
-def test_xml_is_in_the_encoding_that_it_declares() -> None:
-    for label, text in (("iso-8859-2", POLISH), ("windows-1251", "Ключи меняются каждые девяносто дней")):
-        read = read_plain(
-            f"<?xml version='1.0' encoding='{label}'?><keys>{text}</keys>".encode(label), formats.by_name("a.xml") or "", "xml"
-        )
-        assert text in read.text and read.metadata == {"encoding": label}
-    assert POLISH in read_plain(f'<?xml version="1.0" encoding="UTF-16"?><keys>{POLISH}</keys>'.encode(), "application/xml", "xml").text
+@pytest.mark.parametrize(("label", "text"), [("iso-8859-2", POLISH), ("windows-1251", "Ключи меняются каждые девяносто дней")])
+def test_xml_is_in_the_encoding_that_it_declares(label: str, text: str) -> None:
+    data = f"<?xml version='1.0' encoding='{label}'?><keys>{text}</keys>".encode(label)
+    read = read_plain(data, "application/xml", "xml")
+    assert text in read.text and read.metadata == {"encoding": label}
+
+
+def test_xml_that_can_be_read_is_not_in_the_utf16_that_it_declares() -> None:
+    data = f'<?xml version="1.0" encoding="UTF-16"?><keys>{POLISH}</keys>'.encode()
+    assert POLISH in read_plain(data, "application/xml", "xml").text
+
+
+def test_a_text_of_dos_ends_before_its_mark() -> None:
+    assert read_plain(b"Keys rotate.\r\n\x1a", formats.PLAIN).text == "Keys rotate.\n"
+    assert read_plain("Schl\u00fcssel".encode("cp1252") + b"\x1a" * 20, formats.PLAIN).text == "Schl\u00fcssel"
+    assert formats.by_content(b"Keys rotate.\r\n\x1a", "README") == formats.PLAIN
+
+
+def test_what_is_struck_twice_is_read_once() -> None:
+    printed = "N\bNA\bAM\bME\bE\n     k\bke\bey\bys\bs_\b_a\ba - rotates _\bk_\be_\by_\bs, ü\bü_\bö, _\bx\bx y\b_\n"
+    assert read_plain(printed.encode(), formats.PLAIN).text == "NAME\n     keys_a - rotates keys, üö, x y\n"
+    assert formats.by_content(printed.encode(), "keys.1") == formats.PLAIN
 
 
 @pytest.mark.parametrize("data", [bytes(range(256)) * 10, b"\x7fELF\2\1\1\0" + bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(range(200))])

@@ -235,9 +235,11 @@ def looks_like_text(head: bytes) -> bool:
     """Whether the first bytes of a file are those of a text: hardly a control character among them."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True
-    return bool(head) and sum(map(head.count, _CONTROLS)) * 100 <= len(head)
+    head = head.rstrip(b"\x1a")  # with which texts end under DOS
+    return bool(head) and (sum(map(head.count, _CONTROLS)) - len(_OVERSTRUCK.findall(head))) * 100 <= len(head)
 
 
+_OVERSTRUCK = re.compile(rb"[^\x00-\x1f\x7f]\x08(?=[^\x00-\x1f\x7f])")
 _CONTROLS = [bytes([code]) for code in (*range(9), *range(14, 27), *range(28, 32), 127)]
 HINT = "ragline reads text, Markdown, source code, CSV, HTML, PDF, office files, e-mail, EPUB, images, and ZIP and tar archives of these"
 TOOL_FOLDERS = frozenset(

@@ -17,6 +17,8 @@ _BOMS = (
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _XML_DECLARED = re.compile(rb"""\s*+<\?xml\b[^>]*?\bencoding\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _HTML_DECLARED = re.compile(rb"""<meta\b[^>]*?\bcharset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_UNDERLINE = re.compile(r"_\x08|\x08_(?!\x08)")
+_OVERSTRUCK = re.compile(r"[^\x00-\x1f\x7f]\x08(?=[^\x00-\x1f\x7f])")
 _SAMPLE = 256 * 1024
 
 
@@ -42,16 +44,17 @@ def decode(data: bytes, *, markup: bool = False) -> Decoded:
 
     Tried in this order: a byte-order mark; the encoding that XML or HTML (`markup`) declares; UTF-16 without a
     mark, seen by its NUL bytes; UTF-8; UTF-8 with a few damaged places; Windows-1252, for texts most of whose letters
-    are ASCII.
+    are ASCII. A DOS text ends before its end-of-file mark; what is printed bold or underlined by striking twice is there once.
 
     Raises:
         NotTextError: Binary content, or an encoding that cannot be told.
     """
     read = _decode(data, markup)
-    sample = read.text[:_SAMPLE]
+    text = _struck_once(read.text.rstrip("\x1a"))
+    sample = text[:_SAMPLE]
     if len(_CONTROL.findall(sample)) * 100 > len(sample):
         raise NotTextError("it is not text but binary")
-    return Decoded(clean(read.text), read.encoding, read.guessed)
+    return Decoded(clean(text), read.encoding, read.guessed)
 
 
 def _decode(data: bytes, markup: bool) -> Decoded:
@@ -68,6 +71,11 @@ def _decode(data: bytes, markup: bool) -> Decoded:
         return Decoded(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
         return _guess(data)
+
+
+def _struck_once(text: str) -> str:
+    """The text without overstrikes, in which `man` prints: "x" for an "x" over an "x" or over an underscore."""
+    return _OVERSTRUCK.sub("", _UNDERLINE.sub("", text)) if "\b" in text else text
 
 
 def _declared(data: bytes, markup: bool) -> str | None:
