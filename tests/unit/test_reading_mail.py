@@ -243,3 +243,33 @@ async def test_a_body_is_in_the_encoding_that_its_part_or_its_page_declares(
 ) -> None:
     read = await read_bytes(reader, tmp_path / "a.eml", f"Subject: Keys\r\nContent-Type: {kind}\r\n\r\n".encode() + body)
     assert words in read.text
+
+
+def alternative(plain: bytes, markup: bytes) -> bytes:
+    parts = b"".join(b"\r\n--B\r\n" + part for part in (plain, markup))
+    return b"Subject: Keys\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=B\r\n" + parts + b"\r\n--B--\r\n"
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\nDQo=",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=20\r\n=C2=A0",
+        b"Content-Type: text/plain; charset=utf-16\r\nContent-Transfer-Encoding: base64\r\n\r\n//4gAA==",
+        b"Content-Type: text/plain\r\n\r\nYour program does not show HTML.",
+    ],
+)
+@pytest.mark.parametrize("related", [False, True])
+async def test_the_page_is_read_where_the_plain_text_says_nothing(reader: FileReader, tmp_path: Path, plain: bytes, related: bool) -> None:
+    page = b"Content-Type: text/html\r\n\r\n<p>" + b"The keys rotate every ninety days. " * 8
+    if related:
+        page = b"Content-Type: multipart/related; boundary=C\r\n\r\n--C\r\n" + page + b"\r\n--C--\r\n"
+    text = (await read_bytes(reader, tmp_path / "a.eml", alternative(plain, page))).text
+    assert text.count("rotate") == 8 and "program" not in text
+
+
+@pytest.mark.parametrize(("words", "rich_words"), [(10, 30), (30, 400), (10, 0)])
+async def test_a_plain_text_is_read_that_is_long_or_nearly_as_long(reader: FileReader, tmp_path: Path, words: int, rich_words: int) -> None:
+    page = b"Content-Type: text/html\r\n\r\n<p>" + b"Rich. " * rich_words
+    text = (await read_bytes(reader, tmp_path / "a.eml", alternative(b"\r\n" + b"Plain. " * words, page))).text
+    assert text.count("Plain.") == words and "Rich." not in text

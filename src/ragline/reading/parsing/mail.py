@@ -25,6 +25,8 @@ _MAX_PARSED_HEADER = 4096
 _MAX_SHOWN_HEADER = 2000
 _MAX_PARTS = 1000
 _MAX_NAMED = 100
+_PLACEHOLDER_CHARS = 200
+_TIMES_A_PLACEHOLDER = 4
 _NO_BODIES = frozenset({"text/css", "text/javascript", "text/rfc822-headers"})
 _UNTOLD = (None, "us-ascii")  # what programs write that know no other
 _FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*(?:\n|\Z)")
@@ -34,7 +36,8 @@ _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 def read_mail(data: bytes, budget: Budget, extract: Extract) -> dict[str, Any]:
     """The text of a message (RFC 5322): its main headers, its body, its attachments.
 
-    Of a body given twice, as plain text and as HTML, the plain one is read. Each attachment that gives text is a
+    Of a body given twice, as plain text and as HTML, the plain one is read, unless it says little where the other says
+    much: "your program shows no HTML". Each attachment that gives text is a
     section under its file name; pictures shown inside the body are left out.
 
     Raises:
@@ -170,10 +173,30 @@ def _leaves(message: Message) -> Iterator[tuple[Message, bool]]:
 
 
 def _chosen(alternatives: list[Any]) -> Any:
-    """Which of several forms of one text is read: plain, then what holds HTML."""
-    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and str(part.get_payload()).strip())
+    """Which of several forms of one text is read: plain, unless it only says that there is another; then what holds HTML."""
+    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and _text(part).strip())
     markup = (part for part in alternatives if part.get_content_type() in ("text/html", "multipart/related", "multipart/mixed"))
-    return next(plain, None) or next(markup, None)
+    # Each by itself, not by truth: a part without headers is false.
+    first, other = next(plain, None), next(markup, None)
+    if first is None or other is None:
+        return other if first is None else first
+    said = len(_text(first).strip())
+    is_placeholder = said < _PLACEHOLDER_CHARS and len(_shown(other)) >= _TIMES_A_PLACEHOLDER * said
+    return other if is_placeholder else first
+
+
+def _shown(part: Message) -> str:
+    """The text of a part that is HTML, or of the first HTML inside it; "" for none."""
+    for _ in range(MAX_DEPTH):
+        if part.get_content_type() == "text/html":
+            page = MarkupText()
+            page.feed(_text(part))
+            return str(page.finish()["text"])
+        inner = part.get_payload()
+        parts = [child for child in inner if isinstance(child, Message)] if isinstance(inner, list) else []
+        found = (child for child in parts if child.get_content_type() == "text/html" or child.get_content_maintype() == "multipart")
+        part = next(found, Message())
+    return ""
 
 
 def _is_attachment(part: Message) -> bool:
