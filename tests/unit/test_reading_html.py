@@ -265,6 +265,11 @@ def test_a_page_of_one_broken_thing_is_read_to_its_end(piece: str) -> None:
     read_markup("<p>begin</p>" + piece * 20_000)
 
 
+def test_many_elements_that_begin_with_one_endless_heading_are_read() -> None:
+    # As above: comparing all of the heading with each id would take hours.
+    read_markup("<section id=menu>" * 20_000 + "<h2>" + "menu " * 100_000)
+
+
 def test_markup_inside_attributes_scripts_and_comments_is_no_markup() -> None:
     page = (
         """<p title="a > b <i>" data-x='</p>'>one<!-- <p>no</p> --> two<script>"</p><p>no"</script><style>p > b {}</style>three<br/>four"""

@@ -70,6 +70,7 @@ _MODIFIERS = _words("has no with without is not js show hide layout wp body main
 _NAME = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER_BEFORE = re.compile(r"[\d.]+\s")
+_MAX_SLUG_CHARS = 150
 _COUNT_BEHIND = re.compile(r"[-_]\d+$")
 
 
@@ -152,7 +153,7 @@ def is_for_links(tag: str, attributes: Mapping[str, str], title: str, *, in_cont
     if not title or linked > prose:
         return False
     is_section = tag == "section" or "section" in attributes.get("class", "").split()
-    name = attributes.get("id", "")[:100]
+    name, title = attributes.get("id", "")[:100], title[:_MAX_SLUG_CHARS]  # many elements may begin with one endless heading
     if _is_slug(name, title):
         return in_content or is_section
     return in_content and is_section and set(_folded_words(name)) <= set(_folded_words(title))
@@ -167,8 +168,10 @@ def _is_slug(name: str, title: str) -> bool:
 
 def _folded_words(text: str) -> list[str]:
     """The words of a text in small letters without their accents, which slugs leave out."""
-    plain = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
-    return _WORD.findall(plain)
+    text = text.casefold()
+    if not text.isascii():
+        text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return _WORD.findall(text)
 
 
 def is_unseen(tag: str, attributes: Mapping[str, str]) -> bool:
