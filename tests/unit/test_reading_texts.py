@@ -242,7 +242,7 @@ def test_whatever_a_text_does_to_its_reader_is_its_own_failure(monkeypatch: pyte
     def fails(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(plain, "markdown_headings", fails)
+    monkeypatch.setattr(plain, "decode", fails)
     with pytest.raises(ReadError, match="nested too deep"):
         read_plain(b"# Keys", formats.MARKDOWN, "md")
 
