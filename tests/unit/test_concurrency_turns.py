@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from ragline.concurrency.turns import Turns
 
 
-def order_of(turns: Turns, waiting: list[bool], before_release: float = 0.0) -> list[tuple[bool, int]]:
+class Clock:
+    """Stands still; the urgent look at it a moment later than the others."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s + (0.02 if threading.current_thread().name == "urgent" else 0.0)
+
+
+def order_of(turns: Turns, waiting: list[bool], before_release: Callable[[], None] = lambda: None) -> list[tuple[bool, int]]:
     """Who came when, urgent or not, while one held the turn: the order in which they got theirs."""
     order: list[tuple[bool, int]] = []
     threads = []
@@ -21,14 +33,14 @@ def order_of(turns: Turns, waiting: list[bool], before_release: float = 0.0) -> 
                 with turns.turn(urgent=urgent):
                     order.append((urgent, i))
 
-            thread = threading.Thread(target=take)
+            thread = threading.Thread(target=take, name="urgent" if urgent else "patient", daemon=True)
             thread.start()
             threads.append(thread)
-            while len(turns._changed._waiters) < i + 1:  # type: ignore[attr-defined]
+            while len(turns._urgent) + len(turns._patient) < i + 1:
                 time.sleep(0.001)
-        time.sleep(before_release)
+        before_release()
     for thread in threads:
-        thread.join()
+        thread.join(10)
     return order
 
 
@@ -41,6 +53,27 @@ def test_the_urgent_go_before_those_who_wait_patiently_and_these_in_order_of_com
 def test_a_patient_one_is_not_passed_for_ever() -> None:
     order = order_of(Turns(patience_s=0.0), [False, True, True])
     assert order[0] == (False, 0)
+
+
+def test_whose_patience_ends_while_it_is_decided_who_is_next_keeps_nobody_waiting() -> None:
+    clock = Clock()
+
+    def just_before_patience_ends() -> None:
+        clock.now_s = 0.99  # and to the urgent just after it
+
+    order = order_of(Turns(patience_s=1.0, clock=clock), [False, True, False, True], just_before_patience_ends)
+    assert sorted(order) == [(False, 0), (False, 2), (True, 1), (True, 3)]
+
+
+def test_after_a_patient_one_that_was_overdue_the_urgent_go_first_again() -> None:
+    clock = Clock()
+    turns = Turns(patience_s=1.0, clock=clock)
+
+    def later() -> None:
+        clock.now_s = 1.0
+        turns._patient[1].since = 0.5  # it came later
+
+    assert order_of(turns, [False, False, True], later) == [(False, 0), (True, 2), (False, 1)]
 
 
 def test_one_at_a_time() -> None:
@@ -71,3 +104,26 @@ def test_an_error_within_a_turn_ends_it() -> None:
         raise ValueError("mine")
     with turns.turn(urgent=True):
         pass
+
+
+def test_who_is_interrupted_while_it_waits_is_not_waited_for() -> None:
+    turns = Turns()
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turns.turn(urgent=True):
+            held.set()
+            while not turns._patient:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+            release.wait(10)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    held.wait(10)
+    with pytest.raises(KeyboardInterrupt), turns.turn(urgent=False):
+        pass
+    release.set()
+    thread.join(10)
+    with turns.turn(urgent=False):
+        assert not turns._patient
