@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ragline.concurrency.loop_thread import LoopThread
 from ragline.embedding.base import Embedder
 from ragline.engine import Engine
 from ragline.engine.jobs import EngineJobs
 from ragline.engine.sources import Source
-from ragline.errors import BackendError, RaglineError
+from ragline.errors import RaglineError
 from ragline.generation.base import Generator
 from ragline.observe.performance import PerformanceMonitor
 from ragline.retrieval.hybrid import Mode
@@ -54,12 +53,12 @@ def open(
             engine.ingest("docs/")
             print(engine.ask("how do I rotate keys?").text)
     """
-    loop = _LoopThread()
     engine = Engine.open(data_dir, settings=settings, embedder=embedder, generator=generator, announce=announce)
+    loop = LoopThread("the engine", hint="use it within `with ragline.open(...)`")
     try:
         loop.run(engine.__aenter__())
     except BaseException:
-        loop.stop()
+        loop.close(engine.close)
         raise
     return SyncEngine(engine, loop)
 
@@ -70,7 +69,7 @@ class SyncEngine:
     A call interrupted by Ctrl-C is cancelled in the engine and waited for: the store stays consistent.
     """
 
-    def __init__(self, engine: Engine, loop: _LoopThread, *, owner: bool = True) -> None:
+    def __init__(self, engine: Engine, loop: LoopThread, *, owner: bool = True) -> None:
         self._engine = engine
         self._loop = loop
         self._owner = owner
@@ -82,10 +81,9 @@ class SyncEngine:
         self.close()
 
     def close(self) -> None:
-        """As `Engine.close`."""
-        if self._owner and self._loop.running:
-            self._loop.run(self._engine.close())
-            self._loop.stop()
+        """As `Engine.close`; every thread that closes it waits until it is closed."""
+        if self._owner:
+            self._loop.close(self._engine.close)
 
     @property
     def settings(self) -> Settings:
@@ -302,7 +300,7 @@ class SyncEngine:
 class SyncJobs:
     """The jobs of an engine for blocking code. See `EngineJobs` for each method."""
 
-    def __init__(self, jobs: EngineJobs, loop: _LoopThread) -> None:
+    def __init__(self, jobs: EngineJobs, loop: LoopThread) -> None:
         self._jobs = jobs
         self._loop = loop
 
@@ -343,66 +341,3 @@ class SyncJobs:
 
 async def _called(act: Callable[[], T]) -> T:
     return act()
-
-
-class _LoopThread:
-    """An event loop on a daemon thread, and calls into it from others."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ragline-loop", daemon=True)
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError("a blocking method was called on the engine's own thread; it would wait for itself")
-        if not self.running:
-            work.close()
-            raise BackendError("the engine is closed", hint="use it within `with ragline.open(...)`")
-        ended = threading.Event()
-        tasks: list[asyncio.Task[T]] = []
-
-        def start() -> None:
-            tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(lambda _: ended.set())
-
-        self._loop.call_soon_threadsafe(start)
-        try:
-            ended.wait()
-        except BaseException:  # Ctrl-C while waiting: end the work before we leave
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            ended.wait()
-            raise
-        return tasks[0].result()
-
-    def iterate(self, events: AsyncIterator[T]) -> Iterator[T]:
-        iterator = events.__aiter__()
-        try:
-            while True:
-                try:
-                    yield self.run(_next(iterator))
-                except StopAsyncIteration:
-                    return
-        finally:
-            if self.running:
-                self.run(_close(iterator))
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _next(iterator: AsyncIterator[T]) -> T:
-    return await iterator.__anext__()
-
-
-async def _close(iterator: AsyncIterator[Any]) -> None:
-    close = getattr(iterator, "aclose", None)
-    if close is not None:
-        await close()

@@ -11,7 +11,7 @@ import pytest
 import ragline
 from ragline.engine import Engine
 from ragline.engine.jobs import EngineJobs
-from ragline.errors import BackendError, InputError
+from ragline.errors import BackendError, InputError, SettingsError
 from ragline.sync import SyncEngine, SyncJobs
 from ragline.types import Document
 from tests.engines import sync_engine
@@ -82,3 +82,50 @@ def test_a_closed_engine_says_so(tmp_path: Path) -> None:
         engine.search("x")
     with pytest.raises(BackendError, match="closed"):
         next(iter(engine.stream("x")))
+
+
+def test_calls_beside_the_closing_end_and_so_does_everybody_who_closes(tmp_path: Path) -> None:
+    def call(engine: SyncEngine, ended: list[str]) -> None:
+        try:
+            while True:
+                engine.status()
+        except BackendError as error:
+            ended.append(error.message)
+
+    def close(engine: SyncEngine, closed: list[bool]) -> None:
+        engine.close()
+        closed.append(True)
+
+    for attempt in range(5):
+        engine = sync_engine(tmp_path / str(attempt))
+        engine.status()
+        ended: list[str] = []
+        closed: list[bool] = []
+        threads = [threading.Thread(target=call, args=(engine, ended), daemon=True) for _ in range(4)]
+        threads += [threading.Thread(target=close, args=(engine, closed), daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(closed) == 4 and len(ended) == 4 and set(ended) <= {"the engine is closed", "the engine is not open"}
+
+
+def test_a_callback_that_ends_the_program_ends_the_call(tmp_path: Path) -> None:
+    def ends(_: object) -> None:
+        raise SystemExit(3)
+
+    with sync_engine(tmp_path) as engine:
+        with pytest.raises(SystemExit):
+            engine.ingest(Document(text="The ferry will leave at nine.", id="a"), progress=ends)
+        engine.status()  # which still answers
+
+
+def test_an_engine_that_does_not_open_leaves_no_thread_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    before = threading.active_count()
+    with pytest.raises(BackendError, match="cannot be made"):
+        sync_engine(tmp_path / "file" / "data")
+    monkeypatch.setenv("RAGLINE_RETRIEVAL__TOP_K", "none")
+    with pytest.raises(SettingsError):
+        ragline.open(tmp_path / "data")
+    assert threading.active_count() == before
