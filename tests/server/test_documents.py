@@ -171,7 +171,8 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(client: httpx2.Clien
     refused(post(client, *[(f"{number}.txt", b"x") for number in range(6)]), 413, "more than 5 files")
     refused(post(client, ("a.txt", b"x"), ("b.txt", b"y"), id="both"), 422, "one id")
     refused(post(client, ("a.txt", b"")), 422, "empty")
-    refused(post(client, ("a.txt", b"x"), id=""), 422, "id is empty")
+    for id in ("", " "):
+        refused(post(client, ("a.txt", b"x"), id=id), 422, "id is empty")
     refused(post(client, ("a.txt", b"x"), metadata="[1]"), 422, "not a JSON object")
     refused(post(client, ("a.txt", b"x"), metadata="{no"), 400, "metadata is not JSON")
     refused(post(client, ("a.txt", b"x"), metadata='{"x": "\\u0000"}'), 422)

@@ -190,6 +190,7 @@ def test_an_answer_ends_where_the_client_wants(
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", "tools are not supported"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None, "image_url"),
         ({"ragline": {"filter": {"lang": {"like": "e"}}}}, None, "like"),
+        ({"ragline": {"topk": 2}}, "ragline.topk", "no such field"),
     ],
 )
 def test_what_cannot_be_done_is_a_bad_request_that_says_so(

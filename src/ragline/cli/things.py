@@ -17,6 +17,7 @@ from ragline.settings import load_flags, plain_values
 if TYPE_CHECKING:
     from ragline.engine import Engine
     from ragline.storage.base import StoredDocument
+    from ragline.types import CollectionStatus
 
 PAGE = 1000
 """Documents listed at a time, so that memory stays flat."""
@@ -133,7 +134,7 @@ async def status(common: Common) -> int:
     screen.line(("store: ", "bold"), _size(found.store_bytes), (", index: ", "bold"), _size(found.views_bytes))
     screen.line(("index kept by: ", "bold"), found.indexer)
     rows = [
-        (each.name, each.documents, each.chunks, f"{each.model} ({each.precision})", "current" if each.view_lsn >= each.lsn else "behind")
+        (each.name, each.documents, each.chunks, _embedded_with(each), "current" if each.view_lsn >= each.lsn else "behind")
         for each in found.collections
     ]
     if rows:
@@ -202,6 +203,10 @@ async def must_hold_documents(engine: Engine) -> None:
     name = engine.settings.collection
     if not await engine.documents(limit=1):
         raise nothing_ingested(f"nothing has been ingested into the collection {name!r} of {str(engine.settings.data_dir)!r}")
+
+
+def _embedded_with(collection: CollectionStatus) -> str:
+    return f"{collection.model} ({collection.precision})" if collection.precision else collection.model  # a server tells none
 
 
 def _when(seconds: float) -> str:

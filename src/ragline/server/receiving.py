@@ -208,7 +208,7 @@ def _one_id(of_address: str | None, of_body: str | None) -> str | None:
     if of_address is not None and of_body not in (None, of_address):
         raise InputError("the id in the body is another than that in the address", hint="leave it out of the body")
     named = of_address if of_address is not None else of_body
-    if named == "":
+    if named is not None and not named.strip():
         raise InputError("the id is empty", hint="leave it out to have one made")
     return named
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 
-from ragline.server.schemas.asking import CitationShape, WholeNumber
+from ragline.server.schemas.asking import CitationShape, RequestBody, WholeNumber
 from ragline.server.schemas.openai.base import OpenAIBody, unsupported
 
 Nothing = Annotated[Any, WithJsonSchema({"type": "null"})]
@@ -67,8 +67,8 @@ class ResponseFormat(OpenAIBody):
         return given
 
 
-class Where(OpenAIBody):
-    """An extension: where to look for the evidence, and whether the text tells where it was found."""
+class Where(RequestBody):
+    """An extension, of which unknown names are refused: where to look for evidence, and whether the text tells where it was found."""
 
     filter: dict[str, Any] | None = Field(None, description="Conditions on metadata.", examples=[{"lang": "en"}])
     top_k: Annotated[WholeNumber, Field(ge=1, le=1000)] | None = Field(None, description="How many passages the answer is made from.")
