@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,34 @@ class Work:
             if item in self.bad:
                 raise self.bad[item]
         return [2 * item for item in items]
+
+
+class PlainWork:
+    """As `Work`, for a thread: a plain function, which cannot be cancelled."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.bad: dict[int, Exception] = {}
+        self.most = 0  # under way at once
+        self.gate = threading.Event()
+        self._inside: list[int] = []
+        self._begun = threading.Semaphore(0)
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self._inside.append(1)
+        self.most = max(self.most, len(self._inside))
+        self._begun.release()
+        self.gate.wait(10)
+        self._inside.pop()
+        for item in items:
+            if item in self.bad:
+                raise self.bad[item]
+        return [2 * item for item in items]
+
+    async def begun(self) -> None:
+        """Waits until one more batch is under way."""
+        assert await asyncio.to_thread(self._begun.acquire, timeout=10)
 
 
 @asynccontextmanager

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection
-from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from ragline.concurrency.batch_budget import BatchBudget
-from ragline.concurrency.batch_queue import Entry
+from ragline.concurrency.batch_queue import Batch, Entry
 from ragline.concurrency.batch_stats import BatchCounts
 from ragline.concurrency.workers import Workers
 from ragline.errors import BackendError, DeadlineError, InputError, OverloadedError
@@ -49,27 +48,32 @@ class BatchCall(Generic[I, R]):
         of_class = getattr(type(process), "__call__", None)  # noqa: B004 - an object may have one that is a coroutine function
         self._suspends = inspect.iscoroutinefunction(inspect.unwrap(process)) or inspect.iscoroutinefunction(of_class)
 
-    async def run(self, entries: list[Entry[I, R]]) -> None:
-        """Processes the entries. However it ends, each has a result or an error afterwards."""
+    async def run(self, batch: Batch, entries: list[Entry[I, R]]) -> None:
+        """Processes the entries. However it ends, each has a result or an error afterwards.
+
+        Where it is cancelled or takes too long, a plain function may still be under way: `batch.on_thread`.
+        """
         try:
-            await self._run(entries)
+            await self._run(batch, entries)
         finally:
             cancelled = BackendError("the batch was cancelled while it was processed", hint="try again")
             for entry in entries:
                 self._counts.failed += entry.fail(cancelled, seen=True)
 
-    async def _run(self, entries: list[Entry[I, R]]) -> None:
+    async def _run(self, batch: Batch, entries: list[Entry[I, R]]) -> None:
         entries = [entry for entry in entries if not entry.result.done()]
         if not entries:
             return
         results: Collection[R | Exception]
         try:
-            results = await self._timed(entries)
+            results = await self._timed(batch, entries)
         except Exception as error:
             if len(entries) > 1 and self._splits is not None and self._splits(error):
+                if batch.on_thread is not None:  # it took too long: the halves must not run beside it
+                    await asyncio.wait([batch.on_thread])
                 half = len(entries) // 2
-                await self._run(entries[:half])
-                await self._run(entries[half:])
+                await self._run(batch, entries[:half])
+                await self._run(batch, entries[half:])
                 return
             results = [error] * len(entries)
         for entry, result in zip(entries, _checked(results, len(entries)), strict=True):
@@ -79,7 +83,7 @@ class BatchCall(Generic[I, R]):
                 entry.result.set_result(result)
                 self._counts.completed += 1
 
-    async def _timed(self, entries: list[Entry[I, R]]) -> Collection[R | Exception]:
+    async def _timed(self, batch: Batch, entries: list[Entry[I, R]]) -> Collection[R | Exception]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         limit = asyncio.timeout(self._timeout_s)
@@ -87,7 +91,7 @@ class BatchCall(Generic[I, R]):
         self._counts.items += len(entries)
         try:
             async with limit:
-                results = await self._called([entry.item for entry in entries])
+                results = await self._called(batch, [entry.item for entry in entries])
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -102,15 +106,31 @@ class BatchCall(Generic[I, R]):
             self._budget.note(sum(entry.size for entry in entries), took_s)
         return results
 
-    async def _called(self, items: list[I]) -> Collection[R | Exception]:
-        results: Any
-        if self._suspends:
-            results = self._process(items)
-        else:
-            call = partial(_without_stop, self._process, items)
-            results = await (self._workers.run(call) if self._workers is not None else asyncio.to_thread(call))
+    async def _called(self, batch: Batch, items: list[I]) -> Collection[R | Exception]:
+        results: Any = self._process(items) if self._suspends else await self._on_thread(batch, items)
         # A plain function may give a coroutine all the same, as a lambda does.
         return await results if inspect.isawaitable(results) else results  # type: ignore[no-any-return]
+
+    async def _on_thread(self, batch: Batch, items: list[I]) -> Any:
+        wanted = True
+
+        def call() -> Any:
+            return _without_stop(self._process, items) if wanted else None
+
+        run = self._workers.run(call) if self._workers is not None else asyncio.to_thread(call)
+        batch.on_thread = asyncio.get_running_loop().create_task(run)
+        batch.on_thread.add_done_callback(_see)
+        try:
+            await asyncio.wait([batch.on_thread])  # which leaves it alone when this is cancelled: a thread cannot be stopped
+        finally:
+            wanted = False  # what still waits for a thread is not begun
+        return batch.on_thread.result()
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Looks at its error, or asyncio would log it where nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _without_stop(process: Callable[[list[I]], Any], items: list[I]) -> Any:

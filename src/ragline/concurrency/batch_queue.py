@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
@@ -66,10 +66,12 @@ class Batch:
 
     Attributes:
         awaited: How many of its results are still to come, to callers that are still there.
+        on_thread: The plain function that processes it, which goes on when all of them have left.
     """
 
     awaited: int
     task: asyncio.Task[None] | None = None
+    on_thread: asyncio.Task[Any] | None = None
 
 
 class BatchQueue(Generic[I, R]):

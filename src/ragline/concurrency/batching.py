@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar, overload
+from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from ragline.concurrency.batch_budget import BatchBudget
 from ragline.concurrency.batch_call import BatchCall, Process, may_be_one_items_fault
@@ -33,8 +33,9 @@ class BatchProcessor(Generic[I, R]):
     waited `max_wait_s`; the last two begin another batch where `concurrency` allows it. Items go in the order they came.
 
     Whoever stops waiting, cancelled or timed out, takes its item out of the queue; when all callers of a batch have left,
-    it is cancelled. Items of a batch that failed may be processed a second time: see `splits`. A batch belongs to no one
-    caller: `process` does not see the callers' context variables.
+    it is cancelled. A plain function cannot be: its batch counts as under way until it ends, though nobody waits for it.
+    Items of a batch that failed may be processed a second time: see `splits`. A batch belongs to no one caller: `process`
+    does not see the callers' context variables.
 
     Args:
         batch_size: The most items in one batch.
@@ -96,6 +97,7 @@ class BatchProcessor(Generic[I, R]):
         self._side_door = Door(batch_size * concurrency)
         self._queue: BatchQueue[I, R] = BatchQueue(max_queue, self._side_door, self._door)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._lingering: set[asyncio.Task[Any]] = set()  # plain functions that go on though their batch has ended
         self._owner: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closed = False
@@ -176,7 +178,7 @@ class BatchProcessor(Generic[I, R]):
     def stats(self) -> BatchStats:
         """Counts, averages and what waits now."""
         max_size = self._budget.size if self._budget is not None else None
-        return self._counts.stats(queue_length=len(self._queue), under_way=len(self._under_way), max_size=max_size)
+        return self._counts.stats(queue_length=len(self._queue), under_way=self._places_taken, max_size=max_size)
 
     @property
     def closed(self) -> bool:
@@ -194,7 +196,7 @@ class BatchProcessor(Generic[I, R]):
         self._start()
 
     async def close(self, *, wait_s: float | None = None) -> None:
-        """Takes no more items, and finishes those it has. Twice is harmless.
+        """Takes no more items, and finishes those it has; waits for plain functions under way, too. Twice is harmless.
 
         Args:
             wait_s: After so long, what is not finished is cancelled, and its callers get a BackendError; unset waits as long
@@ -283,7 +285,7 @@ class BatchProcessor(Generic[I, R]):
     async def _own(self) -> None:
         """The one task that takes from the queue."""
         try:
-            while not self._closed or self._queue or self._under_way:
+            while not self._closed or self._queue or self._places_taken:
                 await self._woken(self._begin_batches())
         finally:
             closed = BackendError("the batch processor was closed before the item was processed", hint="try again on an open one")
@@ -307,19 +309,24 @@ class BatchProcessor(Generic[I, R]):
     def _begin_batches(self) -> float | None:
         """Begins what may begin now; how long until the next may, where that is a matter of time."""
         now = asyncio.get_running_loop().time()
-        while self._queue and len(self._under_way) < self._concurrency:
+        while self._queue and self._places_taken < self._concurrency:
             wait_s = self._queue.oldest.since + self._max_wait_s - now
-            if self._under_way and wait_s > 0 and not self._is_full() and not self._closed:
+            if self._places_taken and wait_s > 0 and not self._is_full() and not self._closed:
                 return wait_s
             entries = self._draw(now)
             if entries:
                 batch = Batch(len(entries))
                 for entry in entries:
                     entry.batch = batch
-                batch.task = asyncio.get_running_loop().create_task(self._call.run(entries))
+                batch.task = asyncio.get_running_loop().create_task(self._call.run(batch, entries))
                 self._under_way.add(batch.task)
-                batch.task.add_done_callback(self._ended)
+                batch.task.add_done_callback(partial(self._ended, batch))
         return None
+
+    @property
+    def _places_taken(self) -> int:
+        """Of those that `concurrency` allows."""
+        return len(self._under_way) + len(self._lingering)
 
     def _is_full(self) -> bool:
         return len(self._queue) >= self._batch_size or (self._budget is not None and self._queue.size >= self._budget.size)
@@ -340,11 +347,18 @@ class BatchProcessor(Generic[I, R]):
             self._counts.draw(now - entry.since)
         return entries
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
+        if batch.on_thread is not None and not batch.on_thread.done():
+            self._lingering.add(batch.on_thread)
+            batch.on_thread.add_done_callback(self._ended_at_last)
         self._wake.set()
         if not task.cancelled():
             task.exception()  # its callers have it
+
+    def _ended_at_last(self, on_thread: asyncio.Task[Any]) -> None:
+        self._lingering.discard(on_thread)
+        self._wake.set()
 
 
 def _check_positive(**named: float | None) -> None:
