@@ -313,9 +313,9 @@ async def test_another_model_is_refused_until_a_reindex(tmp_path: Path) -> None:
         await opened.ingest([Document(text=f"common word {n}", id=str(n)) for n in range(30)])
     other = HashEmbedder(32, name="other-model")
     async with engine(tmp_path / "data", embedder=other) as opened:
-        with pytest.raises(ModelMismatchError, match="hash") as caught:
+        with pytest.raises(ModelMismatchError, match="with hash, dimension 64, not with other-model, dimension 32") as caught:
             await opened.search("common")
-        assert "ragline reindex --model other-model" in caught.value.hint
+        assert "`engine.reindex()`" in caught.value.hint
         with pytest.raises(ModelMismatchError):
             await opened.ingest(Document(text="x"))
         report = await opened.reindex(model="other-model")

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ragline import cli
 from ragline.embedding.following import FollowedSettings, followed
 from ragline.embedding.onnx_runtime import OnnxEmbedder
 from ragline.embedding.openai import OpenAIEmbedder
 from ragline.embedding.probe import probe_of, recognises
 from ragline.embedding.tokenizer_files import locate_tokenizer
+from ragline.engine import Engine
 from ragline.errors import BackendError, MissingExtraError, ModelMismatchError, NotFoundError, RaglineError, SettingsError
-from ragline.settings import EmbeddingSettings
+from ragline.settings import EmbeddingSettings, Settings
+from ragline.types import Document
 from tests.imitation.embeddings import EmbeddingsServer
 from tests.opened import opened
 from tests.tiny_bert import write_model
@@ -160,6 +163,47 @@ async def test_shortened_and_prefixed_it_is_opened_again_from_its_description(tm
             assert again.fingerprint == fingerprint and again.description == description
             assert len(server.requests) == asked
             assert (await again.embed_questions(["keys"])).shape == (1, 16)
+
+
+async def mismatch_of(data: Path, model: Path, **embedding: Any) -> ModelMismatchError:
+    settings = Settings.model_validate({"cache_dir": data / "models", "embedding": {"model": str(model), **embedding}})
+    async with Engine.open(data, settings=settings) as engine:
+        with pytest.raises(ModelMismatchError) as raised:
+            await engine.search("keys")
+    return raised.value
+
+
+async def test_the_setting_that_does_not_fit_a_collection_is_named_with_the_command_that_switches(tmp_path: Path) -> None:
+    model, data = write_model(tmp_path / "model"), tmp_path / "data"
+    settings = Settings.model_validate({"cache_dir": data / "models", "embedding": {"model": str(model), "precision": "fp32"}})
+    async with Engine.open(data, settings=settings) as engine:
+        await engine.ingest(Document(text="keys rotate every day"))
+    int8 = await mismatch_of(data, model, precision="int8")
+    assert int8.message == "the collection 'default' was embedded with embedding.precision fp32, not int8"
+    assert int8.hint == "leave embedding.precision unset to go on with it, or switch with `ragline reindex --precision int8`"
+    short = await mismatch_of(data, model, dimension=8)
+    assert "embedding.dimension the model's own, not 8" in short.message and "leave embedding.dimension unset" in short.hint
+    assert f"`ragline reindex --model {model} --set embedding.dimension=8`" in short.hint
+    other = write_model(tmp_path / "other", seed=1)
+    named = await mismatch_of(data, other, precision="int8")
+    assert f"embedding.model {model}, not {other}; embedding.precision fp32, not int8" in named.message
+    assert f"`ragline reindex --model {other} --set embedding.precision=int8`" in named.hint
+    write_model(model, seed=2)
+    assert "another version" in (await mismatch_of(data, model)).message
+
+
+@pytest.mark.parametrize("switch", ["--precision int8", "--model MODEL --set embedding.dimension=8"])
+def test_the_command_that_a_mismatch_names_really_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    model = write_model(tmp_path / "model")
+    (tmp_path / "a.txt").write_text("keys rotate every day")
+    monkeypatch.setenv("RAGLINE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("RAGLINE_EMBEDDING__MODEL", str(model))
+    name, value = ("precision", "int8") if "precision" in switch else ("dimension", "8")
+    search = ["search", "keys", "--set", f"embedding.{name}={value}"]
+    assert cli.run(["ingest", str(tmp_path / "a.txt"), "--set", "embedding.precision=fp32"]) == 0
+    assert cli.run(search) == 1
+    assert cli.run(["reindex", *switch.replace("MODEL", str(model)).split()]) == 0
+    assert cli.run(search) == 0
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------

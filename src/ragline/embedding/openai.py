@@ -34,7 +34,10 @@ _QUESTION_WAIT_S = 0.1
 
 _PROBE_TOKENS = 16
 
-_OTHER_MODEL = "serve the former model again; or give the new one a name of its own, set embedding.model to it, and run `ragline reindex`"
+_OTHER_MODEL = (
+    "serve the former model again; or give the new one a name of its own, "
+    "and switch with `ragline reindex --model NAME --set embedding.runtime=openai`"
+)
 
 
 class OpenAIEmbedder:

@@ -16,6 +16,7 @@ from ragline.concurrency.circuit import Circuit
 from ragline.concurrency.workers import Workers
 from ragline.embedding.base import Embedder
 from ragline.embedding.batch_embedder import BatchEmbedder
+from ragline.embedding.description import in_words, mismatch
 from ragline.embedding.guarded import GuardedEmbedder
 from ragline.embedding.opening import followed, open_embedder
 from ragline.engine.versions import passage_hash
@@ -212,10 +213,12 @@ class Resources:
         if embedder is None:
             embedder = self._own or await self._embedder_of(head)
             if head.model and embedder.fingerprint != head.model:
-                stored = " ".join(value for key, value in head.embedder.items() if key in ("model", "precision"))
+                if self._own is None:
+                    raise mismatch(scope, head.embedder, embedder, self.settings.embedding)
+                stored, own = in_words(head.embedder), in_words(embedder.description)
                 raise ModelMismatchError(
-                    f"the collection {scope.collection!r} was embedded with {stored or 'another model'}, not with {embedder.name}",
-                    hint=f"leave embedding.model unset to go on with it, or switch with `ragline reindex --model {embedder.name}`",
+                    f"the collection {scope.collection!r} was embedded with {stored}, not with {own}",
+                    hint="open the engine with that embedder to go on with it, or switch with `engine.reindex()`",
                 )
             self._matched[embedder.fingerprint] = embedder
         return embedder.for_tenant(scope.tenant, partial(self._stored, scope.tenant, embedder.fingerprint))

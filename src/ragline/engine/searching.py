@@ -15,6 +15,7 @@ from pyroaring import BitMap64
 from ragline.concurrency.deadlines import capped_s, check_deadline, remaining_s
 from ragline.concurrency.workers import drive
 from ragline.embedding.base import Embedder
+from ragline.embedding.description import in_words
 from ragline.engine.resources import Resources
 from ragline.errors import BackendError, CorruptionError, DeadlineError, ModelMismatchError, OverloadedError, RaglineError
 from ragline.filters import Filter
@@ -208,10 +209,11 @@ class Search:
             course.go_without(error, remote=resources.own_embedder is None and resources.settings.embedding.runtime == "openai")
             return None
         if len({embedder.fingerprint for embedder in embedders}) > 1:
-            names = ", ".join(f"{scope.collection} ({embedder.name})" for scope, embedder in zip(scopes, embedders, strict=True))
+            made = zip(scopes, embedders, strict=True)
+            names = "; ".join(f"{scope.collection} ({in_words(embedder.description)})" for scope, embedder in made)
             raise ModelMismatchError(
                 f"these collections were embedded with different models: {names}",
-                hint="search them one by one, or bring them to one model with `ragline reindex --model X`",
+                hint="search them one by one, or bring them to one model with `ragline reindex --model NAME`",
             )
         return embedders[0]
 

@@ -98,7 +98,7 @@ class Changeset:
         if state.model not in ("", model):
             raise ModelMismatchError(
                 f"the collection {scope.collection!r} was embedded with {state.model}, not with {model}",
-                hint="use the collection's model, or change it with `ragline reindex --model`",
+                hint="try again with the collection's model, or switch with `ragline reindex --model NAME`",
             )
         stored = self._stored(state, [document.id for document in documents])
         outcomes, versions = _plan(documents, stored, state.version_floor)
