@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from ragline.concurrency.deadlines import deadline
 from ragline.concurrency.workers import Workers
 from ragline.errors import BackendError, DeadlineError, NotFoundError, OverloadedError, RaglineError, SettingsError
 from ragline.generation.base import Generated
@@ -172,6 +173,14 @@ async def test_the_whole_time_counts_retries_and_waits(server: ChatServer, worke
     assert time.monotonic() - started < 5
     assert len(server.asked) == 1
     await opened.close()
+
+
+async def test_where_the_request_had_less_time_than_the_model_that_is_what_is_said(server: ChatServer, workers: Workers) -> None:
+    server.fail_next(HANG)
+    with deadline(0.4):
+        raised = await failed(server, workers, first_token_timeout_s=30.0, timeout_s=120.0)
+    assert type(raised) is DeadlineError and "that its request left it" in raised.message and "120 s" not in raised.message
+    assert "allow the request more time" in raised.hint and "generation.timeout_s" not in raised.hint
 
 
 async def test_a_sign_of_life_is_a_beginning(server: ChatServer, workers: Workers) -> None:

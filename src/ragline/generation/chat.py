@@ -120,9 +120,10 @@ class ChatGenerator:
         told = _Told()
         writing: _Writing | None = None
         try:
-            ends = time.monotonic() + capped_s(self._settings.timeout_s, share=_SHARE_OF_DEADLINE)
+            whole_s = capped_s(self._settings.timeout_s, share=_SHARE_OF_DEADLINE)
+            ends = time.monotonic() + whole_s
             asked = await self._workers.run(self._prompts.build, question, evidence, history)
-            writing = await self._begin(asked, ends)
+            writing = await self._begin(asked, ends, whole_s)
             try:
                 while True:
                     for part in writing.ready:
@@ -150,13 +151,13 @@ class ChatGenerator:
         self._life.closed = True
         await self._model.close()
 
-    async def _begin(self, asked: Prompt, ends: float) -> _Writing:
+    async def _begin(self, asked: Prompt, ends: float, whole_s: float) -> _Writing:
         """An answer of which the first words are there. Tried again where that can help."""
         settings = self._settings
 
         async def attempt(left_s: float) -> _Writing:
             text = AnswerText(len(asked.passages), neutralise=settings.links == "neutralise")
-            writing = _Writing(settings, self._model.stream(asked.messages), text)
+            writing = _Writing(settings, self._model.stream(asked.messages), text, whole_s)
             first_s = settings.first_token_timeout_s
             try:
                 await writing.read(min(first_s, left_s), "first_token_timeout_s" if first_s < left_s else "timeout_s")
@@ -228,13 +229,17 @@ class _Life:
 class _Writing:
     """An answer while the model writes it.
 
+    Args:
+        whole_s: How long the whole of it may take: less than `settings.timeout_s` where its request has less time.
+
     Attributes:
         ready: What the last reading gave to tell.
         finish: How the answer ended, once it has.
     """
 
-    def __init__(self, settings: GenerationSettings, stream: AsyncGenerator[str | Finish, None], text: AnswerText) -> None:
+    def __init__(self, settings: GenerationSettings, stream: AsyncGenerator[str | Finish, None], text: AnswerText, whole_s: float) -> None:
         self._settings = settings
+        self._whole_s = whole_s
         self._stream = stream
         self.text = text
         self.ready: list[str | FirstUse] = []
@@ -255,15 +260,7 @@ class _Writing:
             async with asyncio.timeout(left_s):
                 piece = await anext(self._stream)
         except TimeoutError as error:
-            late = "begin" if limit == "first_token_timeout_s" else "finish"
-            raise ModelFailedError(
-                DeadlineError(
-                    f"the language model {self._settings.model!r} did not {late} within {getattr(self._settings, limit):g} s",
-                    hint=f"see whether its server is busy or still loads the model, or raise generation.{limit}",
-                ),
-                LLM_TIMEOUT,
-                wait_s=0.0,
-            ) from error
+            raise ModelFailedError(self._late(limit), LLM_TIMEOUT, wait_s=0.0) from error
         if isinstance(piece, str):
             self.ready = self.text.feed(piece[: self._room])
             self._room -= len(piece)
@@ -274,6 +271,19 @@ class _Writing:
         else:
             self.ready = self.text.end()
         self.finish = piece
+
+    def _late(self, limit: str) -> DeadlineError:
+        settings, look = self._settings, "see whether its server is busy or still loads the model"
+        if limit == "timeout_s" and self._whole_s < settings.timeout_s:
+            return DeadlineError(
+                f"the language model {settings.model!r} did not finish within the {self._whole_s:.3g} s that its request left it",
+                hint=f"allow the request more time, or {look}",
+            )
+        late = "begin" if limit == "first_token_timeout_s" else "finish"
+        return DeadlineError(
+            f"the language model {settings.model!r} did not {late} within {getattr(settings, limit):g} s",
+            hint=f"{look}, or raise generation.{limit}",
+        )
 
     async def close(self) -> None:
         """Leaves the server, whether or not it is done. Twice is harmless."""
