@@ -310,12 +310,13 @@ async def test_links_are_made_harmless_unless_they_are_to_be_kept(openai_server:
         assert (await answer_of(generator)).text == "![x](https://evil/?q=1) [1]"
 
 
-@pytest.mark.parametrize("extra", ["openai", "ollama"])
-def test_a_missing_extra_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch, extra: Any) -> None:
-    monkeypatch.setitem(sys.modules, extra, None)
+@pytest.mark.parametrize(("extra", "absent"), [("openai", "openai"), ("openai", "httpx2"), ("ollama", "ollama"), ("ollama", "httpx")])
+def test_a_missing_extra_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch, extra: Any, absent: str) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
     monkeypatch.delitem(sys.modules, f"ragline.generation.{extra}", raising=False)
     with pytest.raises(MissingExtraError) as caught:
         open_chat_model(GenerationSettings(generator=extra, model="m", base_url="http://localhost:1"), PoolSettings())
+    assert caught.value.message == f"the generator {extra!r} needs the Python package {extra!r}"
     assert caught.value.hint == f"pip install 'ragline[{extra}]'"
 
 

@@ -71,7 +71,7 @@ def _openai(settings: GenerationSettings, pool: PoolSettings) -> ChatModel:
     try:
         from ragline.generation.openai import OpenAIChat
     except ModuleNotFoundError as error:
-        raise _missing("openai", error) from error
+        raise _missing("openai") from error
     return OpenAIChat(settings, pool)
 
 
@@ -79,12 +79,13 @@ def _ollama(settings: GenerationSettings, pool: PoolSettings) -> ChatModel:
     try:
         from ragline.generation.ollama import OllamaChat
     except ModuleNotFoundError as error:
-        raise _missing("ollama", error) from error
+        raise _missing("ollama") from error
     return OllamaChat(settings, pool)
 
 
 _MODELS: Mapping[str, Callable[[GenerationSettings, PoolSettings], ChatModel]] = {"openai": _openai, "ollama": _ollama}
 
 
-def _missing(extra: str, error: ModuleNotFoundError) -> MissingExtraError:
-    return MissingExtraError(f"the generator {extra!r} needs the Python package {error.name!r}", hint=f"pip install 'ragline[{extra}]'")
+def _missing(extra: str) -> MissingExtraError:
+    # The package that the extra is named after: what is missing first may be one that it needs itself.
+    return MissingExtraError(f"the generator {extra!r} needs the Python package {extra!r}", hint=f"pip install 'ragline[{extra}]'")
