@@ -72,6 +72,9 @@ def test_without_a_server_the_stored_vectors_are_told(served: tuple[Live, Path],
         (["cache", "stats", "--url", "127.0.0.1:9"], "http://"),
         (["cache", "stats", "--url", "http://127.0.0.1:9"], "does not answer"),
         (["cache", "stats", "--url", "http://127.0.0.1:9", "--key", "@missing"], "no key can be read"),
+        (["cache", "stats", "--url", "http://127.0.0.1:9", "--key", "FILE"], "`--key @FILE` reads it from that file"),
+        (["cache", "stats", "--url", "http://127.0.0.1:9", "--key", "no-file"], "begins with rl_"),
+        (["cache", "stats", "--url", "http://127.0.0.1:9", "--key", "@FILE"], "there is no key in 'FILE'"),
         (["--data-dir", "missing", "cache", "clear"], "no data folder"),
     ],
 )
@@ -82,3 +85,15 @@ def test_what_cannot_be_done_is_said(
     (tmp_path / "FILE").write_text("a question\n")
     code, report = told(capsys, *arguments)
     assert code in (1, 2) and words in report["error"]["message"] + report["error"]["hint"]
+
+
+def test_on_the_command_line_a_key_that_is_missing_or_wrong_is_cured_by_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live(tmp_path) as server:
+        (tmp_path / "key.txt").write_text(f"{server.key('default')}\n")
+        stats = ("cache", "stats", "--url", server.url)
+        for given in ((), ("--key", f"rl_{'0' * 16}_{'0' * 64}")):
+            code, report = told(capsys, *stats, *given)
+            assert code == 1 and "--key @FILE" in report["error"]["hint"] and "Authorization" not in report["error"]["hint"]
+        assert told(capsys, *stats, "--key", f"@{tmp_path / 'key.txt'}")[0] == 0

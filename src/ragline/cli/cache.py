@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ _AT_ONCE = 4
 _PATIENCE_S = 120.0
 _TRIES = 5
 _LONGEST_WAIT_S = 60.0
+_KEY_BEGINS = "rl_"
 
 
 async def stats(common: Common, url: str | None, key: str | None) -> int:
@@ -151,15 +153,25 @@ class _Server:
 def _refusal(status: int, told: Any) -> RaglineError:
     error = told.get("error", {}) if isinstance(told, dict) else {}
     message, hint = str(error.get("message", f"the server answered {status}")), str(error.get("hint", ""))
+    if status == 401:  # the server's own hint is for HTTP
+        hint = "give one that is in force with --key, or --key @FILE for one in a file; `ragline keys list` on the server shows them"
     kinds: dict[int, type[RaglineError]] = {404: NotFoundError, 409: ConflictError, 422: InputError, 429: OverloadedError}
     return kinds.get(status, BackendError)(message, hint=hint)
 
 
 def _key(given: str) -> str:
-    """A key, or what stands in the file of `@FILE`."""
+    """A key, or what stands in the file of `@FILE`. What is none is not sent, nor shown: it may be a secret of something else."""
     if not given.startswith("@"):
-        return given
+        if given.startswith(_KEY_BEGINS):
+            return given
+        cure = f"`--key @{given}` reads it from that file" if os.path.isfile(given) else "`--key @FILE` reads one from a file"
+        raise InputError(f"--key is no key: one begins with {_KEY_BEGINS}", hint=f"{cure}; `ragline keys create` makes one")
     try:
-        return Path(given[1:]).read_text(encoding="ascii").strip()
+        key = Path(given[1:]).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as failure:
         raise InputError(f"no key can be read from {given[1:]!r}", hint="write `--key @FILE`, the file holding nothing else") from failure
+    if not key.startswith(_KEY_BEGINS):
+        raise InputError(
+            f"there is no key in {given[1:]!r}: one begins with {_KEY_BEGINS}", hint="the file is to hold a key and nothing else"
+        )
+    return key
