@@ -79,7 +79,8 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_kinds("a document", self, {"text": str, "id": str | None, "source": str | None, "metadata": Mapping})
+        kinds = {"text": str, "id": str | None, "source": str | None, "metadata": Mapping}
+        _check_kinds("a document", self, kinds, hint="text, id and source are strings, metadata is a mapping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Upload:
                 "an upload is a path, or content with a name", hint="give one of them: Upload(path) or Upload(content=, name=)"
             )
         kinds = {"path": str | Path | None, "content": bytes | None, "name": str | None, "id": str | None, "source": str | None}
-        _check_kinds("an upload", self, {**kinds, "metadata": Mapping})
+        hint = "path is a string or a Path, content is bytes, name, id and source are strings, metadata is a mapping"
+        _check_kinds("an upload", self, {**kinds, "metadata": Mapping}, hint=hint)
 
     @property
     def shown_name(self) -> str:
@@ -120,13 +122,10 @@ class Upload:
         return self.name or Path(self.path or "").name
 
 
-def _check_kinds(what: str, value: object, kinds: Mapping[str, Any]) -> None:
+def _check_kinds(what: str, value: object, kinds: Mapping[str, Any], *, hint: str) -> None:
     for name, kind in kinds.items():
         if not isinstance(getattr(value, name), kind):
-            raise InputError(
-                f"the {name} of {what} is a {type(getattr(value, name)).__name__}",
-                hint="text, path, name, id and source are strings, content is bytes, metadata is a mapping",
-            )
+            raise InputError(f"the {name} of {what} is a {type(getattr(value, name)).__name__}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Coroutine
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from ragline.errors import BackendError, InputError, NotFoundError, RaglineError
 from ragline.settings import load_settings
 from ragline.storage.sqlite.store import FILE_NAME
-from ragline.types import Document
+from ragline.types import Document, Upload
 from tests.engines import engine, rows_of_views
 
 
@@ -53,15 +54,44 @@ async def test_one_bad_document_does_not_take_the_others_with_it(tmp_path: Path)
 
 @pytest.mark.parametrize("fields", [{"text": None}, {"text": b"x"}, {"text": "x", "id": 5}, {"text": "x", "source": Path("x")}])
 def test_a_document_of_wrong_types_is_refused_where_it_is_made(fields: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="of a document is a"):
+    with pytest.raises(InputError, match="of a document is a") as raised:
         Document(**fields)
+    assert raised.value.hint == "text, id and source are strings, metadata is a mapping"
 
 
-@pytest.mark.parametrize("sources", [None, 5, b"docs", [None], [Document("x"), 5]], ids=repr)
+@pytest.mark.parametrize("fields", [{"path": 5}, {"content": "x", "name": "a.md"}, {"path": "a.md", "metadata": [1]}])
+def test_an_upload_of_wrong_types_is_told_its_own_fields(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="of an upload is a") as raised:
+        Upload(**fields)
+    assert "content is bytes" in raised.value.hint and "text" not in raised.value.hint
+
+
+NO_SOURCES = [
+    *(
+        None,
+        5,
+        b"docs",
+        b"",
+        bytearray(b"docs"),
+        memoryview(b"docs"),
+        {"text": "hello", "id": "x"},
+        {},
+        StringIO("docs\n"),
+        BytesIO(b"docs"),
+    ),
+    *([None], [Document("x"), 5], [{"text": "hello"}], [b"docs"]),
+]
+
+
+@pytest.mark.parametrize("sources", NO_SOURCES, ids=repr)
 async def test_what_is_no_source_is_refused(tmp_path: Path, sources: Any) -> None:
     async with engine(tmp_path / "data") as opened:
-        with pytest.raises(InputError, match="cannot be ingested"):
+        with pytest.raises(InputError, match="cannot be ingested") as raised:
             await opened.ingest(sources)
+        assert "ragline.Document(text=...)" in raised.value.hint and "ragline.Upload(content=..." in raised.value.hint
+        with pytest.raises(InputError, match="cannot be submitted"):
+            await opened.jobs.submit(sources)
+        assert await opened.documents() == []
 
 
 async def test_paths_that_cannot_be_are_named_and_the_others_go_on(tmp_path: Path) -> None:

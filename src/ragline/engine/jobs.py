@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal, get_args
 
 from ragline.engine.job_work import new_job_runner
 from ragline.engine.resources import Resources
+from ragline.engine.sources import one_by_one
 from ragline.errors import InputError, NotFoundError
 from ragline.jobs.uploads import Body
 from ragline.storage.jobs import Job, JobState, NewFile, NewJob
@@ -67,7 +68,7 @@ class EngineJobs:
             OverloadedError: Too much is waiting already.
             BackendError: The store or the folder of uploads cannot be written.
         """
-        sources = [sources] if isinstance(sources, Document | Upload) else list(sources)
+        sources = list(one_by_one(sources))
         with self._resources.in_use():
             bodies: list[Body] = []
             try:
@@ -180,7 +181,10 @@ class EngineJobs:
             name = source.shown_name
             body = self.receive(name)
         else:
-            raise InputError(f"{type(source).__name__} cannot be submitted", hint="give ragline.Document(text=...) or ragline.Upload(...)")
+            raise InputError(
+                f"{type(source).__name__} cannot be submitted",
+                hint="give ragline.Document(text=...), or ragline.Upload(path) or ragline.Upload(content=..., name=...)",
+            )
         bodies.append(body)
         if isinstance(source, Upload) and source.path is not None:
             await self._copy(source, body)

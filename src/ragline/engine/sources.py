@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ragline.concurrency.workers import Workers
 from ragline.errors import InputError
@@ -48,10 +49,7 @@ class Sources:
 
     async def find(self, sources: Iterable[Source]) -> Iterator[Found]:
         """Looks paths up first, so that progress knows its end; documents come as their iterable gives them."""
-        try:
-            sources = iter(sources)
-        except TypeError as failure:
-            raise _not_a_source(sources) from failure
+        sources = one_by_one(sources)
         paths: list[str | Path] = []
         rest: Iterator[Source] = iter(())
         for source in sources:
@@ -115,7 +113,14 @@ def _folders(paths: Iterable[str | Path]) -> Iterator[str]:
                 yield Path(os.path.realpath(folder)).as_uri()
 
 
+def one_by_one(sources: Any) -> Iterator[Any]:
+    """The sources of an iterable, or what was given instead: the keys of a mapping, single bytes and lines of a file are none."""
+    several = isinstance(sources, Iterable) and not isinstance(sources, Mapping | bytes | bytearray | memoryview)
+    return iter(sources if several and not hasattr(sources, "read") else [sources])
+
+
 def _not_a_source(value: object) -> InputError:
     return InputError(
-        f"{type(value).__name__} cannot be ingested", hint="give paths, URLs, ragline.Document(text=...) or ragline.Upload(...)"
+        f"{type(value).__name__} cannot be ingested",
+        hint="give paths, URLs, ragline.Document(text=...) for a text, or ragline.Upload(content=..., name=...) for the bytes of a file",
     )
