@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ragline.errors import BackendError, InputError, NotFoundError, RaglineError
+from ragline.engine import Engine
+from ragline.errors import BackendError, InputError, NotFoundError, RaglineError, SettingsError
 from ragline.settings import load_settings
 from ragline.storage.sqlite.store import FILE_NAME
 from ragline.types import Document, Upload
@@ -193,6 +194,16 @@ async def test_a_data_folder_that_cannot_be_used_says_why(tmp_path: Path, blocke
             pass
     assert str(tmp_path) in refused.value.message
     assert "writ" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_k": 3}, {}, "server", load_settings(environ={})], ids=["a dict", "an empty dict", "a name", "loaded"]
+)
+def test_settings_that_are_none_are_refused_with_what_makes_them(tmp_path: Path, settings: Any) -> None:
+    with pytest.raises(SettingsError, match="settings= takes") as raised:
+        Engine.open(tmp_path / "data", settings=settings)
+    assert "ragline.load_settings(overrides=" in raised.value.hint and "ragline.Settings(" in raised.value.hint
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_data_folder_whose_name_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_without_anything_every_value_is_the_default() -> None:
 def test_flags_win_over_environment_over_dotenv_over_file(working_folder: Path) -> None:
     (working_folder / "ragline.toml").write_text("[retrieval]\ntop_k = 1\nrrf_k = 1\ncandidates = 1\nevidence = 1\n")
     (working_folder / ".env").write_text("RAGLINE_RETRIEVAL__TOP_K=2\nRAGLINE_RETRIEVAL__RRF_K=2\nRAGLINE_RETRIEVAL__CANDIDATES=2\n")
-    loaded = load({"RAGLINE_RETRIEVAL__TOP_K": "3", "RAGLINE_RETRIEVAL__RRF_K": "3"}, overrides={"retrieval.top_k": 4})
+    loaded = load({"RAGLINE_RETRIEVAL__TOP_K": "3", "RAGLINE_RETRIEVAL__RRF_K": "3"}, flags={"retrieval.top_k": 4})
     retrieval = loaded.settings.retrieval
     assert (retrieval.top_k, retrieval.rrf_k, retrieval.candidates, retrieval.evidence) == (4, 3, 2, 1)
     assert loaded.origins["retrieval.top_k"] == Origin("flag", "--top-k")
@@ -113,13 +113,24 @@ def test_unknown_variables_are_refused_by_name_even_if_empty(working_folder: Pat
         load()
 
 
-def test_unknown_overrides_are_refused_by_name() -> None:
+def test_unknown_flags_and_overrides_are_refused_by_name() -> None:
     with pytest.raises(SettingsError, match=r"'retrieval\.top' in --top is not a setting \(did you mean 'retrieval\.top_k'"):
+        load(flags={"retrieval.top": 3})
+    with pytest.raises(SettingsError, match=r"'retrieval\.top' in overrides is not a setting \(did you mean 'retrieval\.top_k'"):
         load(overrides={"retrieval.top": 3})
 
 
+def test_a_value_that_a_program_gave_is_named_by_its_setting_and_by_no_flag() -> None:
+    with pytest.raises(SettingsError, match=r"retrieval\.top_k has the value 0 \(from overrides\)") as caught:
+        load(overrides={"retrieval.top_k": 0})
+    assert caught.value.hint.startswith("correct retrieval.top_k, or leave it out")
+    with pytest.raises(SettingsError, match="from --top-k") as caught:
+        load(flags={"retrieval.top_k": 0})
+    assert caught.value.hint.startswith("correct --top-k")
+
+
 @pytest.mark.parametrize(
-    ("environ", "overrides", "words"),
+    ("environ", "flags", "words"),
     [
         ({"RAGLINE_RETRIEVAL__TOP_K": "many"}, {}, ["retrieval.top_k", "'many'", "RAGLINE_RETRIEVAL__TOP_K in the environment"]),
         ({"RAGLINE_RETRIEVAL__MODE": "fuzzy"}, {}, ["retrieval.mode", "'fuzzy'", "'hybrid', 'dense' or 'lexical'"]),
@@ -132,9 +143,9 @@ def test_unknown_overrides_are_refused_by_name() -> None:
         ({}, {"tenant": 5}, ["tenant", "5", "string"]),
     ],
 )
-def test_bad_values_name_key_value_and_origin(environ: dict[str, str], overrides: dict[str, Any], words: list[str]) -> None:
+def test_bad_values_name_key_value_and_origin(environ: dict[str, str], flags: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(environ, overrides=overrides)
+        load(environ, flags=flags)
     assert all(word in caught.value.message for word in words), caught.value.message
     assert "pydantic" not in str(caught.value)
     assert "default" in caught.value.hint

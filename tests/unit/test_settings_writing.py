@@ -164,11 +164,11 @@ def test_a_full_disk_leaves_neither_half_a_file_nor_a_claim_to_the_name(monkeypa
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_file_is_far_from_the_limits_of_what_is_read(form: Form) -> None:
-    text = settings_text(load_flags(overrides={}, assignments={}), form)
+    text = settings_text(load_flags(flags={}, assignments={}), form)
     assert len(text.encode()) < MAX_FILE_BYTES / 3
     assert max(len(line) for line in text.splitlines()) <= 140
 
 
 def test_flags_that_cannot_be_settings_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"--set retrieval\.top"):
-        load_flags(overrides={}, assignments={"retrieval.top": "1"})
+        load_flags(flags={}, assignments={"retrieval.top": "1"})

@@ -58,7 +58,7 @@ class Common:
 
             configure_logging(self.log_level or "info", self.log_format == "json")
 
-    def overrides(self, **flags: Any) -> dict[str, Any]:
+    def flags(self, **flags: Any) -> dict[str, Any]:
         """The settings that flags of their own give, by dotted key; `flags` has `__` for the dot, None where not given."""
         given = {"data_dir": self.data_dir, "collection": self.collection, "tenant": self.tenant, "profile": self.profile, **flags}
         return {key.replace("__", "."): value for key, value in given.items() if value is not None}
@@ -78,7 +78,7 @@ class Common:
         """The settings in force; `flags` are settings by dotted key (`__` for the dot), None where not given."""
         from ragline.settings import load_settings
 
-        return load_settings(config_file=self.config, overrides=self.overrides(**flags), assignments=self.assigned())
+        return load_settings(config_file=self.config, flags=self.flags(**flags), assignments=self.assigned())
 
     @asynccontextmanager
     async def engine(self, *, writes: bool = False, **flags: Any) -> AsyncIterator[Engine]:

@@ -190,7 +190,7 @@ async def init_config(common: Common, form: Literal["toml", "yaml"] | None, forc
     if form is not None and form != written:
         raise InputError(f"{str(file)!r} is not the name of a {form.upper()} file", hint="leave out --format, or name the file otherwise")
     # Only the flags: what stands in the file that is replaced may be what is wrong.
-    write_settings_file(file, load_flags(overrides=common.overrides(), assignments=common.assigned()), written, replace=force)
+    write_settings_file(file, load_flags(flags=common.flags(), assignments=common.assigned()), written, replace=force)
     if common.json:
         print_json({"written": str(file)})
     else:

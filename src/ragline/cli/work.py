@@ -161,7 +161,7 @@ async def evaluate(common: Common, folder: Path, split: str) -> int:
     labelled = load_labelled_set(folder, split=split)
     collection = common.collection or f"eval {folder.name}".strip()
     with tempfile.TemporaryDirectory(prefix="ragline-eval-") as temporary:
-        flags = {} if "data_dir" in {**common.overrides(), **common.assigned()} else {"data_dir": temporary}
+        flags = {} if "data_dir" in {**common.flags(), **common.assigned()} else {"data_dir": temporary}
         async with common.engine(writes=True, **flags) as engine:
             with shown_progress() as progress:
                 found = await run_evaluation(engine, labelled, collection=collection, progress=progress, announce=announce)

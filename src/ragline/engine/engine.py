@@ -23,7 +23,7 @@ from ragline.engine.resources import Resources
 from ragline.engine.sources import Source
 from ragline.engine.stats import process_stats, tenant_stats
 from ragline.engine.warming import warm_up
-from ragline.errors import InputError, NotFoundError
+from ragline.errors import InputError, NotFoundError, SettingsError
 from ragline.generation.base import Generator
 from ragline.settings import Settings, load_settings
 from ragline.storage.base import CollectionInfo, Store, StoredChunk, StoredDocument
@@ -76,9 +76,14 @@ class Engine(Questions):
             announce: Called with a sentence before something slow and rare, such as fetching a model.
 
         Raises:
-            SettingsError: A setting that does not exist, or a value that it cannot take.
+            SettingsError: A setting that does not exist, or a value that it cannot take; `settings` that are none.
         """
-        settings = settings or load_settings().settings
+        settings = load_settings().settings if settings is None else settings
+        if not isinstance(settings, Settings):
+            raise SettingsError(
+                f"settings= takes ragline.Settings, not {type(settings).__name__}",
+                hint='give ragline.load_settings(overrides={"retrieval.top_k": 3}).settings, or ragline.Settings(retrieval={"top_k": 3})',
+            )
         if data_dir is not None:
             settings = settings.model_copy(update={"data_dir": Path(data_dir)})
         return cls(Resources(settings, announce or (lambda _: None), embedder, generator), settings.tenant)

@@ -27,13 +27,14 @@ class Origin:
 
     Examples:
         Origin("flag", "--top-k")
+        Origin("override", "retrieval.top_k")     # of `load_settings(overrides=...)`
         Origin("environment", "RAGLINE_RETRIEVAL__TOP_K")
         Origin("file", "ragline.toml")
         Origin("profile", "server")
         Origin("default")
     """
 
-    kind: Literal["flag", "environment", ".env", "file", "profile", "default"]
+    kind: Literal["flag", "override", "environment", ".env", "file", "profile", "default"]
     name: str = ""
 
     def __str__(self) -> str:
@@ -42,6 +43,8 @@ class Origin:
                 return f"{self.name} in the environment"
             case ".env":
                 return f"{self.name} in .env"
+            case "override":
+                return "overrides"
             case "profile":
                 return f"profile {self.name}"
             case "default":
@@ -66,10 +69,11 @@ def load_settings(
     *,
     config_file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
     assignments: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> LoadedSettings:
-    """Reads the settings: overrides over the environment over `.env` over the settings file over a profile over the defaults.
+    """Reads the settings: flags and overrides over the environment over `.env` over the settings file over a profile over the defaults.
 
     `.env` and `ragline.toml` (or `.yaml`, `.yml`) are those of the working folder; `config_file`, else
     `RAGLINE_CONFIG`, names another settings file. A variable that is set to nothing counts as not set. The word
@@ -81,8 +85,9 @@ def load_settings(
 
     Args:
         config_file: A settings file that must exist.
-        overrides: Values by dotted key (`{"retrieval.top_k": 5}`), named in errors as flags (`--top-k`).
-        assignments: Texts by dotted key, below the overrides, named in errors as `--set retrieval.top_k`.
+        overrides: Values by dotted key (`{"retrieval.top_k": 5}`), named in errors by their keys.
+        flags: The same from a command line, named in errors as flags (`--top-k`).
+        assignments: Texts by dotted key, below both, named in errors as `--set retrieval.top_k`.
         environ: The environment, `os.environ` unless given.
 
     Raises:
@@ -102,17 +107,19 @@ def load_settings(
             *_from_table(table, Settings, Origin("file", str(file)), problems),
             *_from_variables(dotenv, ".env", problems),
             *_from_variables({name: value for name, value in environment.items() if name not in services}, "environment", problems),
-            *_from_flags(overrides or {}, assignments or {}, problems),
+            *_from_flags({}, assignments or {}, problems),
+            *_known(((key, value, Origin("override", key)) for key, value in (overrides or {}).items()), problems),
+            *_from_flags(flags or {}, {}, problems),
         ],
         problems,
     )
     return _loaded(given | _of_other_programs(given, environment, dotenv))
 
 
-def load_flags(*, overrides: Mapping[str, Any], assignments: Mapping[str, str]) -> LoadedSettings:
+def load_flags(*, flags: Mapping[str, Any], assignments: Mapping[str, str]) -> LoadedSettings:
     """As `load_settings`, of the flags alone: over the profile that they name, over the defaults."""
     problems: list[str] = []
-    return _loaded(_by_key([*_from_flags(overrides, assignments, problems)], problems))
+    return _loaded(_by_key([*_from_flags(flags, assignments, problems)], problems))
 
 
 def _by_key(given: Iterable[_Given], problems: Sequence[str]) -> _Values:
@@ -216,11 +223,15 @@ def _from_variables(variables: Mapping[str, str], kind: Literal["environment", "
             yield known[name], value, Origin(kind, name)
 
 
-def _from_flags(overrides: Mapping[str, Any], assignments: Mapping[str, str], problems: list[str]) -> Iterator[_Given]:
+def _from_flags(flags: Mapping[str, Any], assignments: Mapping[str, str], problems: list[str]) -> Iterator[_Given]:
     named = [(key, value, f"--set {key}") for key, value in assignments.items()]
-    named += [(key, value, "--" + key.rpartition(".")[2].replace("_", "-")) for key, value in overrides.items()]
-    for key, value, flag in named:
-        origin = Origin("flag", flag)
+    named += [(key, value, "--" + key.rpartition(".")[2].replace("_", "-")) for key, value in flags.items()]
+    yield from _known(((key, value, Origin("flag", flag)) for key, value, flag in named), problems)
+
+
+def _known(given: Iterable[_Given], problems: list[str]) -> Iterator[_Given]:
+    """Those whose key is a setting; the others are problems."""
+    for key, value, origin in given:
         if key in setting_keys():
             yield key, value, origin
         else:
@@ -295,7 +306,9 @@ def _refused(error: ValidationError, given: _Values) -> SettingsError:
         value, origin = given[key]
         shown = "a value that it cannot take" if is_secret(key) else f"the value {_short(value)}"
         problems.append(f"{key} has {shown} (from {origin}): {reason}")
-        hint = f"correct {origin}, or leave it out for the default, {default_text(setting_keys()[key])}"
+        hint = (
+            f"correct {key if origin.kind == 'override' else origin}, or leave it out for the default, {default_text(setting_keys()[key])}"
+        )
         if origin.kind == "file" and fault["type"] in _TEXT_WANTED and isinstance(value, bool | date | time | int | float):
             hint += "; what is a text stands between quotes (YAML takes on, off, yes, no and dates for something else)"
     return SettingsError("; ".join(dict.fromkeys(problems)), hint=hint)
