@@ -61,7 +61,8 @@ def nested(depth: int) -> bytes:
         (b'{"query": "a", "top_k": 0}', 422, "greater"),
         (b'{"query": "a", "top_k": 9223372036854775807}', 422, "less"),
         (b'{"query": " "}', 422, "question"),
-        (b'{"query": "a", "collections": []}', 422, "collections"),
+        (b'{"query": "a", "collections": []}', 422, "collections: it must not be empty"),
+        (b'{"query": "a", "collections": ["' + b"a" * 201 + b'"]}', 422, "collections.0: it must have at most 200 characters"),
         (b'{"query": "a", "collections": ["a\\nb"]}', 422, "collection name"),
         (b'{"query": "a", "filter": []}', 422, "filter"),
         (b'{"query": "a", "unknown": 1}', 422, "unknown"),
@@ -75,6 +76,7 @@ async def test_a_body_that_cannot_be_taken_is_refused_and_says_why(served: Serve
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"code", "message", "hint"} and says.lower() in error["message"].lower(), error
+    assert error["hint"] and "after validation" not in error["message"]
     assert "Traceback" not in answer.text and "site-packages" not in answer.text
 
 
@@ -123,6 +125,7 @@ async def test_a_body_that_does_not_come_is_given_up(served: Served) -> None:
     exchange = Exchange(served.app, "POST", SEARCH, {**JSON, "host": "localhost", "content-length": "10"})
     await asyncio.wait_for(exchange.task, 10)
     assert exchange.status == 408 and exchange.headers["connection"] == "close"
+    assert "server.body_timeout_s" in json.loads(exchange.body)["error"]["hint"]
 
 
 async def test_a_client_that_leaves_before_its_body_is_there_costs_nothing(served: Served) -> None:

@@ -179,7 +179,10 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(client: httpx2.Clien
     refused(post(client, ("a.txt", b"x"), metadata="x" * 100_001), 413)
     refused(post(client, ("a.txt", b"x"), colour="red"), 422, "'colour'")
     refused(post(client, ("a.txt", b"x"), collection=" bad "), 422, "collection")
-    refused(client.post("/api/v1/documents", data={"id": "a"}), 415)
+    refused(client.post("/api/v1/documents", data={"id": "a"}), 415, "multipart/form-data")
+    refused(
+        client.post("/api/v1/documents", content=b"x", headers={"content-type": "text/plain"}), 415, "form (multipart/form-data) or JSON"
+    )
     refused(client.post("/api/v1/documents", files={"id": (None, "a")}), 422, "no file")
     refused(client.put("/api/v1/documents/a", files={"file": ("a.txt", b"x")}, data={"id": "b"}), 422, "another")
     for body, status in (

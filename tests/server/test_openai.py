@@ -181,29 +181,32 @@ def test_an_answer_ends_where_the_client_wants(
         ({"response_format": {"type": "json_object"}}, "response_format.type", "not supported"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, None, "stop"),
-        ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "assistant", "content": "Hello."}]}, None, "the last message"),
-        ({"messages": [{"role": "system", "content": "Hello."}]}, None, "the last message"),
-        ({"messages": [{"role": "user", "content": " "}]}, None, "empty"),
-        ({"messages": [{"role": "user", "content": "x" * 40_000}]}, None, "40,000 characters"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "stop: it must have at most 4 items (/docs"),
+        ({"messages": []}, "messages", "messages: it must not be empty (/docs"),
+        ({"messages": [{"role": "assistant", "content": "Hello."}]}, "messages", "the last message"),
+        ({"messages": [{"role": "system", "content": "Hello."}]}, "messages", "the last message"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages", "empty"),
+        ({"messages": [{"role": "user", "content": "x" * 40_000}]}, "messages", "40,000 characters"),
+        ({"model": "a\nb"}, "model", "not a usable collection name"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", "tools are not supported"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None, "image_url"),
-        ({"ragline": {"filter": {"lang": {"like": "e"}}}}, None, "like"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0",
+            "messages.0.content.0: a message part of type 'image_url' is not supported: send text (/docs",
+        ),
+        ({"ragline": {"filter": {"lang": {"like": "e"}}}}, "ragline.filter", "like"),
         ({"ragline": {"topk": 2}}, "ragline.topk", "no such field"),
     ],
 )
-def test_what_cannot_be_done_is_a_bad_request_that_says_so(
-    client: openai.OpenAI, body: dict[str, Any], param: str | None, tells: str
-) -> None:
+def test_what_cannot_be_done_is_a_bad_request_that_says_so(client: openai.OpenAI, body: dict[str, Any], param: str, tells: str) -> None:
     asked: dict[str, Any] = {"model": "ragline", "messages": said(), **body}
     for streamed in (False, True):
         with pytest.raises(openai.BadRequestError) as caught:
             client.post("/chat/completions", body={**asked, "stream": streamed}, cast_to=object)
         error: Any = caught.value.body
         assert set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
-        assert tells in error["message"]
-        assert param is None or error["param"] == param
+        assert tells in error["message"] and "it must be a valid string" not in error["message"]
+        assert error["param"] == param
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
@@ -233,23 +236,23 @@ def test_embeddings_are_those_that_collections_are_searched_with(client: openai.
 
 
 @pytest.mark.parametrize(
-    ("given", "tells"),
+    ("given", "param", "tells"),
     [
-        ({"input": [1, 2, 3]}, "tokens as input are not supported"),
-        ({"input": [[1, 2, 3]]}, "tokens as input are not supported"),
-        ({"input": ""}, "input: it must not be empty"),
-        ({"input": []}, "at least 1 item"),
-        ({"input": ["x", " "]}, "text 1 is empty"),
-        ({"input": ["x"] * 2049}, "at most 2048"),
-        ({"input": "word " * 300}, "text 0 has 302 tokens"),
-        ({"input": "x", "dimensions": 64}, "256 numbers"),
-        ({"input": "x", "encoding_format": "hex"}, "encoding_format"),
+        ({"input": [1, 2, 3]}, "input", "tokens as input are not supported"),
+        ({"input": [[1, 2, 3]]}, "input", "tokens as input are not supported"),
+        ({"input": ""}, "input", "input: it must not be empty (/docs"),
+        ({"input": []}, "input", "input: it must not be empty (/docs"),
+        ({"input": ["x", " "]}, "input", "text 1 is empty"),
+        ({"input": ["x"] * 2049}, "input", "at most 2,048"),
+        ({"input": "word " * 300}, "input", "text 0 has 302 tokens"),
+        ({"input": "x", "dimensions": 64}, "dimensions", "256 numbers"),
+        ({"input": "x", "encoding_format": "hex"}, "encoding_format", "encoding_format"),
     ],
 )
-def test_what_cannot_be_embedded_is_a_bad_request(client: openai.OpenAI, given: dict[str, Any], tells: str) -> None:
+def test_what_cannot_be_embedded_is_a_bad_request(client: openai.OpenAI, given: dict[str, Any], param: str, tells: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.post("/embeddings", body={"model": "hash", **given}, cast_to=object)
-    assert tells in caught.value.message
+    assert tells in caught.value.message and caught.value.param == param
 
 
 def test_many_texts_are_embedded_at_once(client: openai.OpenAI) -> None:

@@ -108,6 +108,7 @@ async def test_an_upload_that_takes_too_long_gives_back_what_it_took(tmp_path: P
         exchange = await sending(served, **{"content-length": "1000"})
         await asyncio.wait_for(exchange.task, 10)
         assert exchange.status == 408 and taken(served) == (0, 0)
+        assert b"server.upload_timeout_s" in exchange.body
 
 
 async def test_where_too_much_waits_an_upload_is_refused_before_it_is_received(tmp_path: Path) -> None:

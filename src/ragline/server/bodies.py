@@ -49,7 +49,7 @@ async def read_json(request: Request, settings: ServerSettings, *, max_bytes: in
     try:
         body = await limited(settings.body_timeout_s, _read(request, max_bytes or settings.max_body_bytes))
     except LimitExceeded:
-        raise HttpError(408, "body_timeout", "the body did not arrive in time", headers={"connection": "close"}) from None
+        raise too_slow("the body", "body_timeout_s") from None
     value = parse_json(body)
     check_value(value, settings.max_json_depth)
     return JsonRequest(request, body, value)
@@ -73,8 +73,24 @@ async def _read(request: Request, max_bytes: int) -> bytes:
                 raise too_large(max_bytes, "max_body_bytes")
             parts.append(part)
     except ClientDisconnect:
-        raise HttpError(400, "disconnected", "the client left before its body was there") from None
+        raise disconnected("its body") from None
     return b"".join(parts)
+
+
+def too_slow(what: str, setting: str) -> HttpError:
+    """The refusal of a body that takes longer to come than `server.<setting>`; the rest of it is not read."""
+    return HttpError(
+        408,
+        "body_timeout",
+        f"{what} did not arrive in time",
+        hint=f"send it over a faster connection, or in smaller parts; the server's setting is server.{setting}",
+        headers={"connection": "close"},
+    )
+
+
+def disconnected(what: str) -> HttpError:
+    """The client ended its side of the connection; it may hear of it all the same."""
+    return HttpError(400, "disconnected", f"the client left before {what} was there", hint="keep the connection open until the answer")
 
 
 def too_large(max_bytes: int, setting: str) -> HttpError:
@@ -114,9 +130,10 @@ def check_value(value: Any, max_depth: int) -> None:
             elif isinstance(each, int) and not -_INT64 <= each < _INT64:
                 raise HttpError(422, "invalid_input", "a whole number is beyond 64 bits", hint="send it as a text")
             elif isinstance(each, float) and each - each != 0:  # 1e999
-                raise HttpError(422, "invalid_input", "a number is too large")
+                raise HttpError(422, "invalid_input", "a number is too large", hint="send one that a double holds, or a text")
         if below and depth > max_depth:
-            raise HttpError(422, "invalid_input", f"the body is nested deeper than {max_depth} levels")
+            deep = f"the body is nested deeper than {max_depth} levels"
+            raise HttpError(422, "invalid_input", deep, hint="send it flatter; the server's setting is server.max_json_depth")
         level = below
 
 

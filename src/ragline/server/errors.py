@@ -6,7 +6,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -52,7 +53,6 @@ _FAULTS: Mapping[str, str] = {
     "model_attributes_type": "it must be an object",
     "dict_type": "it must be an object",
     "list_type": "it must be a list",
-    "string_too_short": "it must not be empty",
 }
 """What pydantic says in the words of Python, in those of JSON."""
 _ALTERNATIVE = re.compile(r"constrained-\w+|str|\w+\[.*\]", re.DOTALL)
@@ -68,23 +68,43 @@ _OPENAI_TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permissio
 
 
 class HttpError(RaglineError):
-    """A refusal that only exists over HTTP, with its status, code and headers."""
+    """A refusal that only exists over HTTP, with its status, code and headers.
 
-    def __init__(self, status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+    Attributes:
+        param: The part of the request that it is about, for OpenAI's clients.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, hint: str, headers: Mapping[str, str] | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
+        self.param = param
         self.headers = dict(headers or {})
 
 
 class InvalidBodyError(InputError):
-    """A body that does not fit the schema.
+    """A body that does not fit the schema, or what is behind it.
 
     Attributes:
         param: The first place in it that does not.
     """
 
     param: str | None = None
+
+
+@contextmanager
+def about(param: str, kind: type[InputError] = InputError) -> Iterator[None]:
+    """Errors of this kind, and of no narrower one, that are raised within are about this part of the body."""
+    try:
+        yield
+    except kind as fault:
+        if type(fault) is not kind:
+            raise
+        refusal = InvalidBodyError(fault.message, hint=fault.hint)
+        refusal.code, refusal.param = fault.code, param
+        raise refusal from fault
 
 
 def status_of(error: RaglineError) -> int:
@@ -173,7 +193,7 @@ def install(app: FastAPI) -> None:
 
 def invalid_body(error: RequestValidationError) -> InvalidBodyError:
     """The refusal of a body that does not fit the schema."""
-    faults = error.errors()
+    faults = _telling(error.errors())
     refusal = InvalidBodyError(
         "; ".join(f"{_place(fault['loc'])}: {_reason(fault)}" for fault in faults[:5]), hint="/docs shows what this address takes"
     )
@@ -181,11 +201,26 @@ def invalid_body(error: RequestValidationError) -> InvalidBodyError:
     return refusal
 
 
+def _telling(faults: Sequence[Any]) -> list[Any]:
+    """Without what is wrong with a value as one type, where it is of another of those it may be, and something is wrong with it as that."""
+    found = [fault for fault in faults if not _is_of_another_type(fault)]
+    unions = {fault["loc"][:end] for fault in found for end in range(len(fault["loc"])) if _ALTERNATIVE.fullmatch(str(fault["loc"][end]))}
+    return [fault for fault in faults if not _is_of_another_type(fault) or fault["loc"][:-1] not in unions]
+
+
+def _is_of_another_type(fault: Mapping[str, Any]) -> bool:
+    return fault["type"] in ("string_type", "list_type") and _ALTERNATIVE.fullmatch(str(fault["loc"][-1])) is not None
+
+
 def _reason(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "string_too_short" and fault["ctx"]["min_length"] > 1:
-        return f"it must have at least {fault['ctx']['min_length']} characters"
+    kind, limits = fault["type"], fault.get("ctx", {})
+    if kind in ("string_too_short", "too_short"):
+        things = "characters" if kind == "string_too_short" else "items"
+        return f"it must have at least {limits['min_length']} {things}" if limits["min_length"] > 1 else "it must not be empty"
+    if kind in ("string_too_long", "too_long"):
+        return f"it must have at most {limits['max_length']:,} {'characters' if kind == 'string_too_long' else 'items'}"
     said: str = fault["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
-    return _FAULTS.get(fault["type"]) or f"{said[:1].lower()}{said[1:]}"
+    return _FAULTS.get(kind) or f"{said[:1].lower()}{said[1:]}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

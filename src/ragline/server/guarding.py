@@ -147,7 +147,7 @@ async def until_left(request: Request, work: Coroutine[Any, Any, Response]) -> R
 
 def client_left() -> HttpError:
     """Noted in the access log; nobody reads it."""
-    return HttpError(499, "client_left", "the client left")
+    return HttpError(499, "client_left", "the client left", hint="keep the connection open until the answer")
 
 
 async def left(receive: Receive) -> None:

@@ -19,7 +19,7 @@ from ragline.engine.jobs import discard, new_file
 from ragline.errors import InputError, OverloadedError
 from ragline.jobs.uploads import Body
 from ragline.reading.parsing import formats
-from ragline.server.bodies import check_value, must_not_be_packed, parse_json, read_json, too_large
+from ragline.server.bodies import check_value, disconnected, must_not_be_packed, parse_json, read_json, too_large, too_slow
 from ragline.server.errors import HttpError, refused_unread
 from ragline.server.multipart import PartStart, form_pieces
 from ragline.server.reception import Arrival
@@ -81,6 +81,13 @@ async def accept_upload(request: Request, engine: Engine, state: ServerState, *,
 async def _json_file(
     request: Request, engine: Engine, settings: ServerSettings, id: str | None, bodies: MutableSequence[Body]
 ) -> tuple[list[NewFile], str | None]:
+    if _media_type(request) != "application/json":
+        raise HttpError(
+            415,
+            "unsupported_media_type",
+            "an upload is a form (multipart/form-data) or JSON",
+            hint="send files with curl -F file=@a.pdf, or a text with `Content-Type: application/json`",
+        )
     value = await (await read_json(request, settings)).json()
     try:
         given = TextUpload.model_validate(value)
@@ -104,9 +111,9 @@ async def _form_files(
         async with asyncio.timeout(settings.upload_timeout_s):
             form = await _receive(request, engine, settings, bodies, arrival)
     except TimeoutError:
-        raise HttpError(408, "body_timeout", "the upload did not arrive in time", headers={"connection": "close"}) from None
+        raise too_slow("the upload", "upload_timeout_s") from None
     except ClientDisconnect:
-        raise HttpError(400, "disconnected", "the client left before its upload was there") from None
+        raise disconnected("its upload") from None
     texts = {name: _text(name, value) for name, value in form.fields.items()}
     metadata = _metadata(texts.get("metadata"), settings)
     if not form.files:

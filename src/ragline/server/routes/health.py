@@ -36,8 +36,11 @@ async def readyz(request: Request) -> Response:
             await state.engine.store.head(Scope(state.settings.tenant, state.settings.collection))
             return reply({"status": "ready"})
     except RaglineError as failure:
-        raise HttpError(503, "not_ready", "the store cannot be read") from failure
-    raise HttpError(503, "not_ready", "the server is stopping" if state.stopping else "the server is starting")
+        hint = "the server's log says more, as does `ragline doctor` on its machine"
+        raise HttpError(503, "not_ready", "the store cannot be read", hint=hint) from failure
+    if state.stopping:
+        raise HttpError(503, "not_ready", "the server is stopping", hint="ask another, or this one when it runs again")
+    raise HttpError(503, "not_ready", "the server is starting", hint="ask again in a moment")
 
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from fastapi import APIRouter, Request, Response
 from ragline import json_shapes
 from ragline.embedding.estimated_tokenizer import EstimatedTokenizer
 from ragline.engine import Engine
-from ragline.errors import NotFoundError, RaglineError
+from ragline.errors import FilterError, NotFoundError, RaglineError
 from ragline.server.access import TenantEngine
 from ragline.server.door import Visit, visit_of
-from ragline.server.errors import HttpError, error_body, shown, status_of
+from ragline.server.errors import HttpError, about, error_body, shown, status_of
 from ragline.server.guarding import GuardedRoute
 from ragline.server.replies import encoded, reply
 from ragline.server.routes.openai.models import DEFAULT, no_model
@@ -27,7 +27,7 @@ from ragline.server.schemas.openai.base import openai_operation
 from ragline.server.schemas.openai.chat import ChatCompletion, ChatRequest, Where
 from ragline.server.state import state_of
 from ragline.server.streaming import EventStream
-from ragline.types import Citation, Turn
+from ragline.types import Citation, Scope, Turn
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute, tags=["OpenAI"])
 
@@ -73,6 +73,8 @@ class _Completion:
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
         question, history = _conversation(body)
         where = body.ragline or Where()
+        with about("model"):
+            Scope(collection=body.model)
         collection = None if body.model == DEFAULT else body.model
         events = engine.stream(question, collections=collection, top_k=where.top_k, filter=where.filter, history=history)
         self._telling = Telling(events, Cut(body.longest, body.stops, _count))
@@ -122,7 +124,8 @@ class _Completion:
 
     async def _begin(self) -> None:
         try:
-            await self._telling.begin()
+            with about("messages"), about("ragline.filter", FilterError):
+                await self._telling.begin()
         except NotFoundError as missing:
             raise no_model(self._body.model) from missing
 
@@ -154,7 +157,13 @@ def _conversation(body: ChatRequest) -> tuple[str, list[Turn]]:
     turns = [Turn("system" if each.role in ("system", "developer") else each.role, each.text) for each in body.messages]  # type: ignore[arg-type]
     last = next((place for place in range(len(turns) - 1, -1, -1) if turns[place].role != "system"), None)
     if last is None or turns[last].role != "user":
-        raise HttpError(400, "invalid_messages", "the last message must be the user's question", hint="end messages with one of role user")
+        raise HttpError(
+            400,
+            "invalid_messages",
+            "the last message must be the user's question",
+            hint="end messages with one of role user",
+            param="messages",
+        )
     question = turns.pop(last)
     return question.text, turns
 

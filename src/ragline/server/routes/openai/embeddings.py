@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 
 from ragline.errors import NotFoundError
 from ragline.server.access import TenantEngine
-from ragline.server.errors import HttpError
+from ragline.server.errors import HttpError, about
 from ragline.server.guarding import GuardedRoute
 from ragline.server.replies import encoded
 from ragline.server.routes.openai.models import no_model
@@ -26,14 +26,14 @@ router = APIRouter(prefix="/v1", route_class=GuardedRoute, tags=["OpenAI"])
 async def embeddings(body: EmbeddingsRequest, engine: TenantEngine) -> Response:
     """The vectors of texts, of unit length, by an embedding model that collections use; no other is ever opened."""
     try:
-        made = await engine.embed(body.texts, model=body.model)
+        with about("input"):
+            made = await engine.embed(body.texts, model=body.model)
     except NotFoundError as missing:
         raise no_model(body.model) from missing
     dimension = made.vectors.shape[1]
     if body.dimensions not in (None, dimension):
-        raise HttpError(
-            400, "unsupported_dimensions", f"the vectors of {made.model} have {dimension} numbers here", hint="leave dimensions out"
-        )
+        made_here = f"the vectors of {made.model} have {dimension} numbers here"
+        raise HttpError(400, "unsupported_dimensions", made_here, hint="leave dimensions out", param="dimensions")
     parts = [await _part(index, vector, body.encoding_format == "base64") for index, vector in enumerate(made.vectors)]
     tokens = sum(made.tokens)
     rest = encoded({"model": made.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
