@@ -17,6 +17,8 @@ import pytest
 from ragline.embedding.models import DEFAULT_MODEL, locate_model
 from ragline.errors import NotFoundError
 from ragline.settings import load_settings
+from ragline.types import Document
+from tests.engines import sync_engine
 
 COMMAND = [sys.executable, "-m", "ragline"]
 KEYS = "# Keys\n\nAPI keys rotate every 90 days. The old key stays valid for one week.\n"
@@ -72,6 +74,13 @@ def test_a_question_makes_no_store(folder: Path) -> None:
         assert what in error["message"]
     assert sorted(os.listdir(folder)) == ["a_file", "docs"]
     assert os.listdir(folder / "docs") == ["keys.md"]
+
+
+def test_a_question_for_a_tenant_that_has_nothing_names_the_option_of_tenants(folder: Path) -> None:
+    with sync_engine(folder / ".ragline") as engine:
+        engine.ingest(Document(KEYS))
+    error = error_of(ragline(folder, "search", "keys", "--tenant", "nope", "--json"), 1)
+    assert "for the tenant 'nope'" in error["message"] and "--tenant" in error["hint"]
 
 
 def test_json_without_end_is_refused(folder: Path) -> None:

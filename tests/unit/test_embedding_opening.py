@@ -105,6 +105,10 @@ def test_the_address_of_a_server_is_never_taken_from_a_store() -> None:
     with pytest.raises(SettingsError, match="http://gpu-box:8000/v1") as raised:
         followed(EmbeddingSettings(), SERVED)
     assert "embedding.base_url" in raised.value.hint
+    assert "`ragline reindex --model sentence-transformers/all-MiniLM-L6-v2`" in raised.value.hint
+    with pytest.raises(SettingsError) as raised:
+        followed(EmbeddingSettings(runtime="openai"), SERVED)
+    assert "--set embedding.runtime=onnx`" in raised.value.hint
     openais_own = {**SERVED, "base_url": "https://api.openai.com/v1"}
     assert followed(EmbeddingSettings(), openais_own).base_url is None
 

@@ -90,7 +90,8 @@ def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("top_k = 5", ["'top_k'", "ragline.toml", "did you mean 'retrieval.top_k'"]),
         ("[retrieval]\ntop_n = 5", ["'retrieval.top_n'", "did you mean 'retrieval.top_k'"]),
-        ("[retreival]\ntop_k = 5", ["'retreival'"]),
+        ("[retreival]\ntop_k = 5", ["'retreival'", "did you mean [retrieval]?"]),
+        ("retreival = 5", ["'retreival'", "is not a setting"]),
         ("[retrieval.top_k]\nx = 5", ["retrieval.top_k", "{'x': 5}"]),
         ("retrieval = 5", ["'retrieval'", "[retrieval]"]),
     ],

@@ -98,7 +98,9 @@ class Common:
 
 def nothing_ingested(what: str) -> RaglineError:
     """The error of a question to nothing."""
-    return NotFoundError(what, hint="ingest something first: `ragline ingest PATH`; or name another with --data-dir or --collection")
+    return NotFoundError(
+        what, hint="ingest something first: `ragline ingest PATH`; or name another with --data-dir, --collection or --tenant"
+    )
 
 
 def _must_hold_a_store(data_dir: Path) -> None:

@@ -12,7 +12,8 @@ from ragline import json_shapes
 from ragline.cli.options import Common, announce, nothing_ingested
 from ragline.cli.screen import Screen, one_line, print_json
 from ragline.errors import InputError, NotFoundError
-from ragline.settings import load_flags, plain_values
+from ragline.settings import load_flags, nearest, plain_values, setting_groups
+from ragline.types import Scope
 
 if TYPE_CHECKING:
     from ragline.engine import Engine
@@ -165,7 +166,9 @@ async def show_config(common: Common, keys: Sequence[str]) -> int:
     values = {**plain_values(loaded.settings), "cache_dir": str(loaded.settings.model_cache_dir())}
     unknown = [each for each in keys if not any(_covers(each, key) for key in values)]
     if unknown:
-        raise InputError(f"there is no setting {unknown[0]!r}", hint="`ragline config show` lists every setting")
+        close = nearest(unknown[0], (*setting_groups(), *values))
+        meant = f" (did you mean {close!r}?)" if close else ""
+        raise InputError(f"there is no setting {unknown[0]!r}{meant}", hint="`ragline config show` lists every setting")
     if keys:
         values = {key: value for key, value in values.items() if any(_covers(each, key) for each in keys)}
     if common.json:
@@ -202,7 +205,9 @@ async def must_hold_documents(engine: Engine) -> None:
     """Raises NotFoundError where the collection is empty: no question can be answered from nothing."""
     name = engine.settings.collection
     if not await engine.documents(limit=1):
-        raise nothing_ingested(f"nothing has been ingested into the collection {name!r} of {str(engine.settings.data_dir)!r}")
+        tenant = engine.settings.tenant
+        whose = f" for the tenant {tenant!r}" if tenant != Scope().tenant else ""
+        raise nothing_ingested(f"nothing has been ingested into the collection {name!r} of {str(engine.settings.data_dir)!r}{whose}")
 
 
 def _embedded_with(collection: CollectionStatus) -> str:

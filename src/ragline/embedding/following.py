@@ -47,9 +47,11 @@ def followed(settings: EmbeddingSettings, description: Mapping[str, str]) -> Emb
     if "model" in given and not _is_same(settings.model, description["model"]):
         return settings
     if runtime == "openai" and settings.base_url is None and description.get("base_url", OPENAI_URL) != OPENAI_URL:
+        back = f"ragline reindex --model {EmbeddingSettings.model_fields['model'].default}"
+        back += " --set embedding.runtime=onnx" if "runtime" in given else ""
         raise SettingsError(
             f"the collection was embedded by the server at {description['base_url']}, and embedding.base_url is not set",
-            hint="set embedding.base_url to where that model is served now",
+            hint=f"set embedding.base_url to where that model is served now; or embed it anew on this machine with `{back}`",
         )
     try:
         return FollowedSettings(**{name: getattr(settings, name) for name in given} | _taken(settings, description))

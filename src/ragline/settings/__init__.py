@@ -13,8 +13,10 @@ from ragline.settings.loading import (
     load_flags,
     load_settings,
     may_be_unset,
+    nearest,
     plain_values,
     section_of,
+    setting_groups,
     setting_keys,
     variable_of,
 )
@@ -62,8 +64,10 @@ __all__ = [
     "load_flags",
     "load_settings",
     "may_be_unset",
+    "nearest",
     "plain_values",
     "section_of",
+    "setting_groups",
     "setting_keys",
     "variable_of",
 ]

@@ -152,6 +152,21 @@ def setting_keys(section: type[BaseModel] = Settings) -> dict[str, FieldInfo]:
     return keys
 
 
+def setting_groups() -> tuple[str, ...]:
+    """The names of the groups of settings, which are the tables of a settings file."""
+    return tuple(name for name, field in Settings.model_fields.items() if section_of(field))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that was probably meant; None where none is near."""
+    import difflib
+
+    # The last part is compared too, so that a setting in the wrong group is found.
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1) or [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
+    return close[0] if close else None
+
+
 def is_secret(key: str) -> bool:
     """Whether a setting is a key or password, whose value is never shown."""
     return any(SecretStr in (kind, *get_args(kind)) for kind in _kinds(key))
@@ -201,7 +216,8 @@ def _from_table(
         field = model.model_fields.get(name)
         section = field and section_of(field)
         if field is None:
-            problems.append(_unknown(key, setting_keys(), origin))
+            tables = setting_groups() if isinstance(value, Mapping) else ()
+            problems.append(_unknown(key, (*tables, *setting_keys()), origin))
         elif section is None:
             yield key, value, origin
         elif value is None:  # in YAML, a group all of whose settings are commented out
@@ -268,11 +284,10 @@ def _of_other_programs(given: _Values, environment: Mapping[str, str], dotenv: M
 
 
 def _unknown(name: str, known: Iterable[str], where: object) -> str:
-    import difflib
-
-    # The last part is compared too, so that a setting in the wrong group is found.
-    close = difflib.get_close_matches(name, list(known), n=1) or [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
-    return f"{name!r} in {where} is not a setting" + (f" (did you mean {close[0]!r}?)" if close else "")
+    close = nearest(name, known)
+    if close in setting_groups():
+        return f"{name!r} in {where} is not a group of settings (did you mean [{close}]?)"
+    return f"{name!r} in {where} is not a setting" + (f" (did you mean {close!r}?)" if close else "")
 
 
 def _validated(given: _Values) -> Settings:
