@@ -154,7 +154,7 @@ async def test_a_store_is_reported_by_collection(tmp_path: Path, model: Path) ->
     assert one(from_engine, "'other'", "1 documents")
     assert one(from_engine, "every file", "sound")
     findings = await findings_of(settings, verify=True)
-    assert "was embedded with" in one(findings, "'default'", "not with").what  # the hashed model is not that of the settings
+    assert "was embedded with" in one(findings, "'default'", f"not {model}").what  # the hashed model is not that of the settings
     assert one(findings, "every file", "sound")
 
 
