@@ -86,7 +86,11 @@ async def test_an_upload_outlives_a_switch_of_its_collections_model(tmp_path: Pa
         ended = await done(opened, await opened.jobs.submit(Document("Locks are oiled.", id="b")))
         assert (outcomes(ended), ended.attempts) == (["added"], 1)
         assert len(set(begun)) == 2, "begun again with the other model"
-        assert {hit.document_id for hit in await opened.search("locks and keys")} == {"a", "b"}
+        for _ in range(500):
+            if not (found := await opened.search("locks and keys")).lag:
+                break
+            await asyncio.sleep(0.02)
+        assert {hit.document_id for hit in found} == {"a", "b"}
 
 
 async def test_many_small_uploads_share_commits(tmp_path: Path) -> None:

@@ -157,6 +157,22 @@ def test_an_interrupted_call_is_cancelled_and_waited_for(loop: LoopThread) -> No
     assert events == ["cancelled"] and loop.run(answer()) == 42
 
 
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_call_interrupted_while_it_is_handed_over_leaves_nothing_behind(loop: LoopThread, handed_over: bool) -> None:
+    real = loop._loop.call_soon_threadsafe
+
+    def interrupted(*call: object) -> object:
+        loop._loop.call_soon_threadsafe = real  # type: ignore[method-assign]
+        if handed_over:
+            real(*call)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    loop._loop.call_soon_threadsafe = interrupted  # type: ignore[method-assign, assignment]
+    call = on_thread(lambda: loop.run(asyncio.Event().wait()))
+    assert isinstance(call(), KeyboardInterrupt)
+    assert not loop._calls and loop.run(answer()) == 42
+
+
 def test_a_call_from_the_loops_own_thread_is_an_error(loop: LoopThread) -> None:
     async def calls() -> None:
         loop.run(answer())

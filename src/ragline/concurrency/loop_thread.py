@@ -76,14 +76,19 @@ class LoopThread:
             work.close()
             raise RuntimeError(f"a blocking method was called on the own thread of {self._name}; it would wait for itself")
         call = _Call(self._loop, work, self._calls.discard)
-        # In this order no lock is needed: a call that finds it open is known already, and is told when the loop ends.
-        self._calls.add(call)
-        if self._closed:
-            call.end()
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop ended in this very moment
-                self._loop.call_soon_threadsafe(self._start, call)
-        return call.wait()
+        try:
+            # In this order no lock is needed: a call that finds it open is known already, and is told when the loop ends.
+            self._calls.add(call)
+            if self._closed:
+                call.end()
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop ended in this very moment
+                    self._loop.call_soon_threadsafe(self._start, call)
+            call.wait()
+        except BaseException:  # Ctrl-C, which may come at any of these lines
+            call.leave()
+            raise
+        return call.done()
 
     def _start(self, call: _Call[Any]) -> None:
         if self._closed:  # since it was asked for
@@ -142,23 +147,30 @@ class _Call(Generic[T]):
         self._forget(self)
         self._ended.set()
 
-    def wait(self) -> asyncio.Task[T] | None:
-        """The task, which is done; None where the loop ended without it."""
+    def wait(self) -> None:
+        """Returns when it has ended."""
+        self._ended.wait()
+
+    def leave(self) -> None:
+        """Ends the work for one who does not wait for its result any more, and returns when it has ended."""
         try:
-            self._ended.wait()
-        except BaseException:  # Ctrl-C while waiting: end the work before we leave
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and the work with it
-                self._loop.call_soon_threadsafe(self._cancel)
-            self._ended.wait()
-            raise
-        finally:
-            if self.task is None:
-                self._work.close()
+            self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:  # the loop has ended, and the work with it
+            self.end()
+        self.wait()
+        self.done()
+
+    def done(self) -> asyncio.Task[T] | None:
+        """The task, which is done; None where the loop ended without it."""
+        if self.task is None:
+            self._work.close()
         return self.task if self.task is not None and self.task.done() else None
 
     def _cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()
+        else:  # what comes before this on the loop would have begun it: it was never handed over
+            self.end()
 
 
 async def _next(iterator: AsyncIterator[T]) -> T:
