@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from ragline.concurrency.turns import Turns
+from tests.interrupting import ctrl_c
 
 
 class Clock:
@@ -115,14 +114,15 @@ def test_who_is_interrupted_while_it_waits_is_not_waited_for() -> None:
             held.set()
             while not turns._patient:
                 time.sleep(0.001)
-            os.kill(os.getpid(), signal.SIGINT)
+            keys.press()
             release.wait(10)
 
     thread = threading.Thread(target=hold, daemon=True)
-    thread.start()
-    held.wait(10)
-    with pytest.raises(KeyboardInterrupt), turns.turn(urgent=False):
-        pass
+    with ctrl_c() as keys:
+        thread.start()
+        held.wait(10)
+        with pytest.raises(KeyboardInterrupt), turns.turn(urgent=False):
+            pass
     release.set()
     thread.join(10)
     with turns.turn(urgent=False):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import threading
 import time
@@ -14,6 +12,7 @@ import pytest
 
 from ragline.concurrency.loop_thread import LoopThread
 from ragline.errors import BackendError
+from tests.interrupting import ctrl_c
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_an_interrupted_call_is_cancelled_and_waited_for(loop: LoopThread) -> No
     events: list[str] = []
 
     async def is_interrupted() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        keys.press()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -152,7 +151,7 @@ def test_an_interrupted_call_is_cancelled_and_waited_for(loop: LoopThread) -> No
             events.append("cancelled")
             raise
 
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c() as keys, pytest.raises(KeyboardInterrupt):
         loop.run(is_interrupted())
     assert events == ["cancelled"] and loop.run(answer()) == 42
 

@@ -75,26 +75,45 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(f"a blocking method was called on the own thread of {self._name}; it would wait for itself")
-        call = _Call(self._loop, work, self._calls.discard)
+        call = _Call(work)
         try:
-            # In this order no lock is needed: a call that finds it open is known already, and is told when the loop ends.
-            self._calls.add(call)
-            if self._closed:
-                call.end()
-            else:
-                with contextlib.suppress(RuntimeError):  # the loop ended in this very moment
-                    self._loop.call_soon_threadsafe(self._start, call)
-            call.wait()
-        except BaseException:  # Ctrl-C, which may come at any of these lines
-            call.leave()
+            self._calls.add(call)  # before it looks whether the loop is closed: from here on the call is told when the loop ends
+            self._tell(self._start, call)
+            call.ended.wait()
+        except BaseException:  # Ctrl-C, at any of these lines: end the work before we leave
+            self._tell(self._cancel, call)
+            call.ended.wait()
             raise
-        return call.done()
+        finally:
+            if call.task is None:
+                work.close()
+        return call.task if call.task is not None and call.task.done() else None
+
+    def _tell(self, act: Callable[[_Call[Any]], None], call: _Call[Any]) -> None:
+        """Has the loop do it. No lock is needed: what is not begun when the loop closes never is."""
+        if self._closed and call.task is None:
+            self._end(call)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop has ended in this very moment, and the call with it
+                self._loop.call_soon_threadsafe(act, call)
 
     def _start(self, call: _Call[Any]) -> None:
-        if self._closed:  # since it was asked for
-            call.end()
+        if self._closed:  # since it was told
+            self._end(call)
         else:
-            call.start()
+            call.task = self._loop.create_task(call.work)
+            call.task.add_done_callback(lambda _: self._end(call))
+
+    def _cancel(self, call: _Call[Any]) -> None:
+        if call.task is None:  # interrupted before it was told to start
+            self._end(call)
+        else:
+            call.task.cancel()
+
+    def _end(self, call: _Call[Any]) -> None:
+        """Lets the waiting thread go."""
+        self._calls.discard(call)
+        call.ended.set()
 
     async def _close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with self._closing:  # the second has nothing left to do, and must not end the loop before the first is through
@@ -114,7 +133,7 @@ class LoopThread:
         finally:
             self._closed = True
             for call in list(self._calls):
-                call.end()
+                self._end(call)
             self._loop.close()
 
     async def _until_closed(self) -> None:
@@ -124,53 +143,16 @@ class LoopThread:
 
 
 class _Call(Generic[T]):
-    """Work for the loop, and the thread that waits for it.
+    """Work for the loop, and the thread that waits until it has ended.
 
     Attributes:
         task: Does the work, once the loop has begun it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], forget: Callable[[_Call[T]], None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.work = work
         self.task: asyncio.Task[T] | None = None
-        self._loop = loop
-        self._work = work
-        self._forget = forget
-        self._ended = threading.Event()
-
-    def start(self) -> None:
-        """Begins the work; on the loop."""
-        self.task = self._loop.create_task(self._work)
-        self.task.add_done_callback(lambda _: self.end())
-
-    def end(self) -> None:
-        """Lets the waiting thread go."""
-        self._forget(self)
-        self._ended.set()
-
-    def wait(self) -> None:
-        """Returns when it has ended."""
-        self._ended.wait()
-
-    def leave(self) -> None:
-        """Ends the work for one who does not wait for its result any more, and returns when it has ended."""
-        try:
-            self._loop.call_soon_threadsafe(self._cancel)
-        except RuntimeError:  # the loop has ended, and the work with it
-            self.end()
-        self.wait()
-        self.done()
-
-    def done(self) -> asyncio.Task[T] | None:
-        """The task, which is done; None where the loop ended without it."""
-        if self.task is None:
-            self._work.close()
-        return self.task if self.task is not None and self.task.done() else None
-
-    def _cancel(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-        else:  # what comes before this on the loop would have begun it: it was never handed over
-            self.end()
+        self.ended = threading.Event()
 
 
 async def _next(iterator: AsyncIterator[T]) -> T:
