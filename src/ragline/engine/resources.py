@@ -88,6 +88,7 @@ class Resources:
         self._held: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._closed = asyncio.Event()
         self._users = 0
         self._unused = asyncio.Event()
         self._embedders: dict[str, BatchEmbedder] = {}
@@ -148,12 +149,16 @@ class Resources:
             held.callback(upload_workers.close)
             self.uploads = Uploads(data_dir / "uploads", safe_suffixes, upload_workers, longest_s=self.settings.server.upload_timeout_s)
             self._held, self._loop, self._closing = held.pop_all(), asyncio.get_running_loop(), False
+            self._closed.clear()
 
     async def close(self) -> None:
-        """Waits for what is under way, then closes everything, last opened first. Twice is harmless."""
-        if self._held is None or self._closing:
+        """Waits for what is under way, then closes everything, last opened first. Twice is harmless: each waits for the end."""
+        if self._held is None and not self._closing:
             return
         self._check_loop()
+        if self._closing:
+            await self._closed.wait()
+            return
         self._closing = True
         try:
             if self.job_runner is not None:
@@ -168,7 +173,11 @@ class Resources:
                 if part is not None:
                     held.push_async_callback(part.close)
             self._embedders, self._matched, self._own, self._generators, self._reranker = {}, {}, None, {}, None
-            await held.aclose()
+            try:
+                await held.aclose()
+            finally:
+                self._closing = False
+                self._closed.set()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
