@@ -84,7 +84,7 @@ NO_SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("sources", NO_SOURCES, ids=repr)
+@pytest.mark.parametrize("sources", NO_SOURCES, ids=lambda source: type(source).__name__)
 async def test_what_is_no_source_is_refused(tmp_path: Path, sources: Any) -> None:
     async with engine(tmp_path / "data") as opened:
         with pytest.raises(InputError, match="cannot be ingested") as raised:

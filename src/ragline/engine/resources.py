@@ -153,12 +153,13 @@ class Resources:
 
     async def close(self) -> None:
         """Waits for what is under way, then closes everything, last opened first. Twice is harmless: each waits for the end."""
-        if self._held is None and not self._closing:
-            return
-        self._check_loop()
         if self._closing:
+            self._check_loop()
             await self._closed.wait()
             return
+        if self._held is None:
+            return
+        self._check_loop()
         self._closing = True
         try:
             if self.job_runner is not None:
