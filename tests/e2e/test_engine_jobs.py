@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from ragline.engine import Engine, job_work
 from ragline.engine.batches import Ledger
 from ragline.engine.ingestion import Ingestion, new_ingestion
 from ragline.engine.resources import Resources
-from ragline.errors import ConflictError, InputError, NotFoundError
+from ragline.errors import ConflictError, InputError, ModelMismatchError, NotFoundError
 from ragline.storage.jobs import Job
-from ragline.types import Document, Scope, Upload
+from ragline.types import Chunk, Document, Float32, Scope, Upload
+from tests.embedders import HashEmbedder
 from tests.engines import engine, sync_engine
 
 
@@ -91,6 +93,19 @@ async def test_an_upload_outlives_a_switch_of_its_collections_model(tmp_path: Pa
                 break
             await asyncio.sleep(0.02)
         assert {hit.document_id for hit in found} == {"a", "b"}
+
+
+async def test_an_upload_whose_embedder_has_become_another_model_fails_and_says_so(tmp_path: Path) -> None:
+    embedder = HashEmbedder()
+
+    async def another(chunks: Sequence[Chunk]) -> Float32:
+        raise ModelMismatchError("the server serves another model", hint="serve the former model again")
+
+    async with engine(tmp_path, embedder=embedder) as opened:
+        await opened.ingest(Document("Keys rotate.", id="a"))
+        embedder.embed_passages = another  # type: ignore[method-assign]
+        ended = await done(opened, await opened.jobs.submit(Document("Locks are oiled.", id="b")))
+        assert (ended.state, ended.error) == ("failed", "the server serves another model")
 
 
 async def test_many_small_uploads_share_commits(tmp_path: Path) -> None:

@@ -64,12 +64,14 @@ def new_job_runner(resources: Resources) -> JobRunner:
         sources = await resources.bulk_workers.run(lambda: [_source(file, resources.uploads) for file in claim.files])
         ledger = ClaimLedger(list(zip(claim.files, sources, strict=True)))
         while True:
+            model = (await resources.store.head(claim.scope)).model
             ingestion = await new_ingestion(resources, claim.scope, ledger=ledger)  # refuses a model that the settings do not allow
             try:
                 await ingestion.run(sources)
+                return ledger.settled
             except ModelMismatchError:
-                continue  # the collection was switched to another model meanwhile
-            return ledger.settled
+                if (await resources.store.head(claim.scope)).model == model:
+                    raise  # an embedding server has another model than it says; else the collection was switched meanwhile
 
     store = resources.store
     lock = ProcessLock(resources.settings.data_dir / "jobs.lock")
