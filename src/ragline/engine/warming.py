@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ragline.engine.resources import Resources
-from ragline.errors import BackendError, MissingExtraError, ModelMismatchError, RaglineError, SettingsError
+from ragline.errors import BackendError, MissingExtraError, RaglineError, SettingsError
 from ragline.types import Scope
 
 _log = logging.getLogger("ragline.engine")
@@ -16,18 +16,15 @@ _MOST_COLLECTIONS = 16
 async def warm_up(resources: Resources, first: Scope) -> None:
     """Opens the models of the collections there are, and the views of some: those of `first`, then in the order they were made.
 
-    What cannot be loaded now is told to the log; who asks for it will be told why.
+    What cannot be loaded now, or of one collection alone, is told to the log; who asks for it will be told why.
 
     Raises:
-        SettingsError: With these settings nothing could be answered: they name no model, or one that is not there.
+        SettingsError: The settings name a model that is not there, or none where one is needed: nothing could be answered.
+        NotFoundError: So for the reranker.
         MissingExtraError: They want an extra that is not installed.
     """
-    try:
-        await resources.generator_for([first])
-        await resources.reranker()
-    except (BackendError, ModelMismatchError) as failure:
-        _log.warning("answers of tenant %r cannot be made ready: %s", first.tenant, failure.message)
     heads = {scope: head for scope, head in (await resources.store.heads()).items() if head.model}
+    await _prepare_answers(resources, first, exists=first in heads)
     scopes = sorted(heads, key=lambda scope: (scope != first, heads[scope].scope_id))
     models: set[str] = set()
     for place, scope in enumerate(scopes):
@@ -38,7 +35,24 @@ async def warm_up(resources: Resources, first: Scope) -> None:
                 await embedder.embed_questions(["warm"])
             if place < min(_MOST_COLLECTIONS, resources.settings.index.resident_scopes):
                 await resources.follower.views(scope, wait_s=resources.settings.index.wait_s)
-        except (SettingsError, MissingExtraError):
-            raise
         except RaglineError as failure:
             _log.warning("the collection %r of tenant %r cannot be made ready: %s", scope.collection, scope.tenant, failure.message)
+
+
+async def _prepare_answers(resources: Resources, scope: Scope, *, exists: bool) -> None:
+    """Opens what the settings name: the embedder, unless a collection that exists has another, the generator, the reranker."""
+    named = {"model", "runtime"} & resources.settings.embedding.model_fields_set
+    try:
+        await resources.embedder_for(scope)
+    except (SettingsError, MissingExtraError):
+        if named or not exists:
+            raise
+        return  # it is of the collection, and told with it
+    except RaglineError as failure:
+        _log.warning("answers cannot be made ready: %s", failure.message)
+        return
+    try:
+        await resources.generator_for([scope])
+        await resources.reranker()
+    except BackendError as failure:
+        _log.warning("answers cannot be made ready: %s", failure.message)
