@@ -63,21 +63,13 @@ async def test_callers_of_a_function_that_takes_too_long_are_told_at_once_and_th
     assert work.most == 1
 
 
-async def test_the_halves_of_a_batch_that_took_too_long_do_not_run_beside_it() -> None:
-    work, took_too_long = PlainWork(), asyncio.Event()
-
-    def splits(_: Exception) -> bool:
-        took_too_long.set()
-        return True
-
-    async with processing(work, timeout_s=0.3, splits=splits) as processor:
-        results = [processor.submit(1), processor.submit(2)]
-        await took_too_long.wait()
-        await settled()
-        assert processor.stats().batches == 1
+async def test_a_batch_that_took_too_long_and_goes_on_is_not_split() -> None:
+    work = PlainWork()
+    async with processing(work, timeout_s=0.05, splits=lambda _: True) as processor:
+        results = await asyncio.gather(processor.submit(1), processor.submit(2), return_exceptions=True)
+        assert [type(result) for result in results] == [DeadlineError] * 2, "and nobody waits for the thread"
         work.gate.set()
-        assert list(await asyncio.gather(*results)) == [2, 4]
-    assert work.batches == [[1, 2], [1], [2]] and work.most == 1
+    assert work.batches == [[1, 2]] and work.most == 1
 
 
 async def test_a_function_that_has_no_thread_yet_is_not_begun_for_callers_who_left() -> None:

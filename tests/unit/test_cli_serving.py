@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ragline import cli
-from ragline.server.running import is_local, listen
+from ragline.server.running import _hanging_up_stops, is_local, listen
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,26 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(tmp_path: Path, capfd
     assert cli.run(["serve", "--port", "0", "--data-dir", str(tmp_path / "data")]) == 1
     said = capfd.readouterr().err
     assert "cannot be written" in said and "Traceback" not in said
+
+
+def test_a_folder_that_is_no_model_ends_it_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    chosen = ["--set", f"embedding.model={tmp_path / 'empty'}"]
+    assert cli.run(["serve", "--port", "0", "--data-dir", str(tmp_path / "data"), *chosen]) == 1
+    assert "the server cannot run" in capfd.readouterr().err
+
+
+def test_hanging_up_is_ignored_where_it_was_before() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with _hanging_up_stops():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with _hanging_up_stops():
+            assert callable(signal.getsignal(signal.SIGHUP))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import threading
 import time
@@ -119,6 +121,22 @@ def test_closing_takes_calls_until_it_is_through_and_waits_for_those_under_way(l
     loop.run(lets_it_go())
     assert call() == "done" and [closed() for closed in closing] == [None, None]
     assert not loop._thread.is_alive()
+
+
+def test_a_forked_child_is_refused_and_does_not_wait(loop: LoopThread) -> None:
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        refused = False
+        try:
+            loop.run(answer())
+        except BackendError:
+            loop.close(nothing)
+            refused = True
+        finally:
+            os._exit(0 if refused else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert loop.run(answer()) == 42
 
 
 def test_what_fails_while_it_closes_is_raised_and_the_loop_ends_all_the_same(loop: LoopThread) -> None:

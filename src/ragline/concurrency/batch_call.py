@@ -68,9 +68,8 @@ class BatchCall(Generic[I, R]):
         try:
             results = await self._timed(batch, entries)
         except Exception as error:
-            if len(entries) > 1 and self._splits is not None and self._splits(error):
-                if batch.on_thread is not None:  # it took too long: the halves must not run beside it
-                    await asyncio.wait([batch.on_thread])
+            goes_on = batch.on_thread is not None and not batch.on_thread.done()  # it took too long; the halves must not run beside it
+            if len(entries) > 1 and not goes_on and self._splits is not None and self._splits(error):
                 half = len(entries) // 2
                 await self._run(batch, entries[:half])
                 await self._run(batch, entries[half:])

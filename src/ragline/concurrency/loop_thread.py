@@ -75,6 +75,9 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(f"a blocking method was called on the own thread of {self._name}; it would wait for itself")
+        if not self._thread.is_alive():  # also in a forked child, which has the loop and not its thread
+            work.close()
+            return None
         call = _Call(work)
         try:
             self._calls.add(call)  # before it looks whether the loop is closed: from here on the call is told when the loop ends

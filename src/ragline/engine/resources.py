@@ -20,7 +20,16 @@ from ragline.embedding.description import in_words, mismatch
 from ragline.embedding.guarded import GuardedEmbedder
 from ragline.embedding.opening import followed, open_embedder
 from ragline.engine.versions import passage_hash
-from ragline.errors import BackendError, DeadlineError, ModelMismatchError, NotFoundError, OverloadedError, SettingsError
+from ragline.errors import (
+    BackendError,
+    DeadlineError,
+    InputError,
+    MissingExtraError,
+    ModelMismatchError,
+    NotFoundError,
+    OverloadedError,
+    SettingsError,
+)
 from ragline.generation.base import Generator
 from ragline.generation.extractive import ExtractiveGenerator
 from ragline.generation.passages import KeptPieces, TakesApart, take_apart
@@ -216,7 +225,7 @@ class Resources:
 
         Raises:
             ModelMismatchError: The settings name another model than the collection's.
-            SettingsError: There is no such model.
+            SettingsError: There is no such model, or none that can be used.
         """
         head = await self.store.head(scope)
         embedder = self._matched.get(head.model)
@@ -236,7 +245,9 @@ class Resources:
     async def _embedder_of(self, head: Head) -> BatchEmbedder:
         try:
             return await self.open_embedder(followed(self.settings.embedding, head.embedder))
-        except NotFoundError as failure:  # the model is not what the caller looks for
+        except (SettingsError, MissingExtraError):
+            raise
+        except (NotFoundError, InputError) as failure:  # there is no such model, or none that can be used: no fault of who asks
             raise SettingsError(failure.message, hint=failure.hint) from failure
 
     async def open_embedder(self, settings: EmbeddingSettings) -> BatchEmbedder:

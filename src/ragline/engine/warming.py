@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 
 from ragline.engine.resources import Resources
-from ragline.errors import BackendError, MissingExtraError, RaglineError, SettingsError
+from ragline.errors import InputError, MissingExtraError, NotFoundError, RaglineError, SettingsError
 from ragline.types import Scope
 
 _log = logging.getLogger("ragline.engine")
@@ -24,8 +25,8 @@ async def warm_up(resources: Resources, first: Scope) -> None:
         MissingExtraError: They want an extra that is not installed.
     """
     heads = {scope: head for scope, head in (await resources.store.heads()).items() if head.model}
-    await _prepare_answers(resources, first, exists=first in heads)
     scopes = sorted(heads, key=lambda scope: (scope != first, heads[scope].scope_id))
+    await _prepare_answers(resources, scopes[0] if scopes else first, exists=bool(scopes))
     models: set[str] = set()
     for place, scope in enumerate(scopes):
         try:
@@ -48,11 +49,16 @@ async def _prepare_answers(resources: Resources, scope: Scope, *, exists: bool) 
         if named or not exists:
             raise
         return  # it is of the collection, and told with it
-    except RaglineError as failure:
-        _log.warning("answers cannot be made ready: %s", failure.message)
-        return
+    except RaglineError:
+        pass  # perhaps for the moment only; told with the generator
+    await _told(resources.generator_for([scope]))
+    await _told(resources.reranker())
+
+
+async def _told(opening: Awaitable[object]) -> None:
     try:
-        await resources.generator_for([scope])
-        await resources.reranker()
-    except BackendError as failure:
+        await opening
+    except (InputError, NotFoundError):  # it is in the settings
+        raise
+    except RaglineError as failure:
         _log.warning("answers cannot be made ready: %s", failure.message)

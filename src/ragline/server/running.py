@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -68,11 +68,8 @@ def serve(settings: Settings) -> int:
         shown = f"[{host}]" if ":" in host else host
         _log.info("listening on http://%s:%d", shown, port)
         if settings.server.workers == 1:
-            before = signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # its terminal was closed, perhaps
-            try:
+            with _hanging_up_stops():
                 well = _answered(settings, listening)
-            finally:
-                signal.signal(signal.SIGHUP, before)
         else:
             patience_s = settings.server.drain_s + settings.server.shutdown_s + _STOPPING_S
             # While one takes the place of another, both are there.
@@ -161,6 +158,19 @@ class OneOfSeveral(OneProcess):
 
         listening.setblocking(False)
         return Intake(listening, protocol, lambda: len(self.server_state.connections), self._census, self._place)
+
+
+@contextmanager
+def _hanging_up_stops() -> Iterator[None]:
+    """SIGHUP, as when a terminal is closed, is a SIGTERM; where it would kill: under nohup it stays ignored."""
+    kills = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    if kills:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        if kills:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _answered(settings: Settings, listening: socket.socket) -> bool:

@@ -28,7 +28,7 @@ def _born(file: Path) -> str:
     """Seconds and nanoseconds by Linux's statx (statx(2)), which `os.stat` does not ask; "" where neither it nor the file system tells."""
     try:
         statx = ctypes.CDLL(None).statx
-    except (AttributeError, OSError):
+    except (AttributeError, OSError, TypeError):  # the last one on Windows
         return ""
     told = ctypes.create_string_buffer(_STATX_BYTES)
     if statx(_AT_FDCWD, os.fsencode(file), 0, _STATX_BTIME, told) != 0:
