@@ -123,6 +123,7 @@ def test_closing_takes_calls_until_it_is_through_and_waits_for_those_under_way(l
     assert not loop._thread.is_alive()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # from Python 3.12 on, and what this is about
 def test_a_forked_child_is_refused_and_does_not_wait(loop: LoopThread) -> None:
     child = os.fork()
     if not child:
