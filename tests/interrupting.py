@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ class CtrlC:
 
     def __init__(self) -> None:
         self._seen = False
+        self.pressing = threading.Lock()
 
     def press(self) -> None:
         """Presses until it is seen, from another thread: a signal that comes just before a wait does not end it."""
         ends = time.monotonic() + 10
-        while not self._seen and time.monotonic() < ends:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.001)
+        with self.pressing:
+            while not self._seen and time.monotonic() < ends:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.001)
 
     def interrupt(self, *_: object) -> None:
         if not self._seen:
@@ -36,4 +39,5 @@ def ctrl_c() -> Iterator[CtrlC]:
     try:
         yield keys
     finally:
-        signal.signal(signal.SIGINT, before)
+        with keys.pressing:  # none comes late
+            signal.signal(signal.SIGINT, before)

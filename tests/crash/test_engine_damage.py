@@ -112,12 +112,14 @@ async def test_a_store_restored_from_a_backup_does_not_trust_the_views_of_what_c
     async with engine(data) as opened:
         for number in range(4):
             await opened.ingest(Document(text=f"common number{number}", id=f"later{number}"))
+        incarnation = (await opened.status()).incarnation
     for left in data.glob("store.sqlite3-*"):
         left.unlink()
     if not in_place:
-        (data / "store.sqlite3").unlink()  # its inode is free for the next file
+        (data / "store.sqlite3").unlink()
     shutil.copyfile(backup, data / "store.sqlite3")
     async with engine(data) as opened:
+        assert ((await opened.status()).incarnation == incarnation) is in_place
         if in_place:
             await opened.search("common")  # where the file is the same, what is ahead is noticed only as long as it is
         await opened.ingest(Document(text="the common owl", id="owl"))

@@ -197,11 +197,16 @@ async def test_a_data_folder_that_cannot_be_used_says_why(tmp_path: Path, blocke
 
 
 @pytest.mark.parametrize(
-    "settings", [{"top_k": 3}, {}, "server", load_settings(environ={})], ids=["a dict", "an empty dict", "a name", "loaded"]
+    "given",
+    [lambda: {"top_k": 3}, dict, lambda: "server", lambda: load_settings(environ={})],
+    ids=["a dict", "an empty dict", "a name", "loaded"],
 )
-def test_settings_that_are_none_are_refused_with_what_makes_them(tmp_path: Path, settings: Any) -> None:
+def test_settings_that_are_none_are_refused_with_what_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Callable[[], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match="settings= takes") as raised:
-        Engine.open(tmp_path / "data", settings=settings)
+        Engine.open(tmp_path / "data", settings=given())
     assert "ragline.load_settings(overrides=" in raised.value.hint and "ragline.Settings(" in raised.value.hint
     assert not (tmp_path / "data").exists()
 

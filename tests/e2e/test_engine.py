@@ -281,7 +281,7 @@ async def test_what_is_under_way_when_it_is_closed_is_finished(folder: Path, tmp
 
     embedder.embed_questions = held_up  # type: ignore[method-assign]
     answers = asyncio.create_task(opened.ask_many(["How often are signing keys rotated?", "How many days of leave has everyone?"]))
-    await asyncio.to_thread(asked.wait, 30)
+    assert await asyncio.to_thread(asked.wait, 30)
     closing, again = asyncio.create_task(opened.close()), asyncio.create_task(opened.close())
     await asyncio.sleep(0)
     with pytest.raises(BackendError):
@@ -290,6 +290,7 @@ async def test_what_is_under_way_when_it_is_closed_is_finished(folder: Path, tmp
     assert [type(answer) for answer in await answers] == [Answer, Answer]
     await again
     assert closing.done(), "whoever closes it waits until it is closed"
+    await closing
     with pytest.raises(BackendError):
         await opened.search("boat")
 

@@ -120,7 +120,7 @@ def test_who_is_interrupted_while_it_waits_is_not_waited_for() -> None:
     thread = threading.Thread(target=hold, daemon=True)
     with ctrl_c() as keys:
         thread.start()
-        held.wait(10)
+        assert held.wait(10)
         with pytest.raises(KeyboardInterrupt), turns.turn(urgent=False):
             pass
     release.set()

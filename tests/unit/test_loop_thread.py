@@ -89,7 +89,7 @@ def test_a_call_that_the_loop_takes_with_its_last_breath_is_refused(loop: LoopTh
         closing_let_go.wait(10)
 
     closing = on_thread(lambda: loop.close(holds_up_the_loop))
-    closing_begun.wait(10)
+    assert closing_begun.wait(10)
     calls = [on_thread(lambda: loop.run(answer())) for _ in range(3)]
     until(lambda: len(loop._loop._ready) >= 3)  # type: ignore[attr-defined]
     closing_let_go.set()

@@ -232,7 +232,7 @@ def test_other_json_stays_as_it_is_but_for_its_escapes() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
-def test_json_of_any_depth_is_read_or_refused_with_a_reason(suffix: str) -> None:
+def test_json_of_any_depth_is_read(suffix: str) -> None:
     for depth in (*range(500, 1050), 100_000):
         text = '[{"a": ' + "[" * depth + "1" + "]" * depth + "}]"
         assert "1" in read_plain(text.encode(), formats.JSON, suffix).text

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from ragline.errors import BackendError, CorruptionError, RaglineError
 from ragline.storage.sqlite import SqliteStore, job_rows, key_rows
 from ragline.storage.sqlite.connections import translate
+from ragline.storage.sqlite.file_identity import file_identity
 from ragline.storage.sqlite.store import FILE_NAME
 from ragline.types import Heading, Layout
 from tests.store_documents import EMBEDDER, SCOPE, delete, document, put
@@ -455,3 +457,17 @@ def test_every_error_of_sqlite_becomes_one_of_ours_with_a_cure(kind: type[apsw.E
 def test_an_error_says_whose_fault_it_is(kind: Callable[[str], apsw.Error], ours: type[RaglineError], says: str) -> None:
     error = translate(kind("x"), Path(FILE_NAME))
     assert type(error) is ours and says in error.message
+
+
+def test_a_file_made_in_the_place_of_a_deleted_one_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    identities = set()
+    for _ in range(20):
+        file.touch()
+        assert file_identity(file) == file_identity(file)
+        identities.add(file_identity(file))
+        file.write_bytes(b"changed")
+        assert file_identity(file) in identities
+        file.unlink()
+        time.sleep(0.01)  # file systems tell the time in steps
+    assert len(identities) == 20 or {identity.rpartition(":")[2] for identity in identities} == {""}, "where no time is told, inodes return"
